@@ -1,0 +1,48 @@
+"""What one call of the command was given, and how its verb comes to configuration and ledger."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sweeper.config.settings import Config
+    from sweeper.domain.secret import Secret
+    from sweeper.ledger.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The options before the verb; `level` is the least level of logs that is shown."""
+
+    config_path: Path | None
+    level: int
+
+    def config(self) -> "Config":
+        from sweeper.config import load
+
+        return load.load(self.config_path, os.environ)
+
+    @contextmanager
+    def ledger(self, config: "Config") -> "Iterator[Database]":
+        """Open the configured ledger, its schema checked; a fresh SQLite file is upgraded."""
+        from sweeper.service import assembly
+
+        database = assembly.open_ledger(config)
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def start_logs(self, config: "Config", secrets: "Iterable[Secret]" = ()) -> None:
+        from sweeper.telemetry import logs
+
+        logs.configure(format=config.log.format, level=self.level, secrets=secrets)
+
+
+pass_call = click.make_pass_decorator(Call)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,0 +1,136 @@
+"""`sweeper config`: show the configuration in effect, whatever it was composed of."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.cli import output
+from sweeper.cli.call import Call, as_json, pass_call
+from sweeper.cli.verbs import Verbs
+
+if TYPE_CHECKING:
+    from sweeper.config.settings import Account, Config
+    from sweeper.domain.policy import Policy
+
+
+@click.group("config", cls=Verbs, not_built=("schema",))
+def command() -> None:
+    """Show the configuration in effect."""
+
+
+@command.command("show", epilog="Example: SWEEPER__LOG__FORMAT=json sweeper config show")
+@as_json
+@pass_call
+def show(call: Call, *, as_json: bool) -> None:
+    """Show every key with its value in effect.
+
+    Files, variables and defaults are already laid over one another. Secrets are not read: where
+    they are kept is shown. With --json lengths of time are in seconds, and null is forever.
+    """
+    config = call.config()
+    document = _document(config)
+    if as_json:
+        shown = json.loads(json.dumps(document, default=_seconds))
+        output.json_line("config", {"path": str(config.path), **shown})
+        return
+    for text in _toml(document):
+        output.line(text)
+
+
+def _seconds(length: object) -> float:
+    assert isinstance(length, timedelta)
+    return length.total_seconds()
+
+
+def _document(config: "Config") -> dict[str, Any]:
+    return {
+        "ledger": {"url": _masked(config.ledger_url)},
+        "guards": {
+            "max_deletions_per_sweep": config.guards.max_deletions_per_sweep,
+            "max_share_per_sweep": config.guards.max_share_per_sweep,
+            "max_deletions_per_day": config.guards.max_deletions_per_day,
+            "max_clock_skew": config.max_clock_skew,
+            "trust_local_clock": config.trust_local_clock,
+        },
+        "accounts": {account.name: _account(account) for account in config.accounts},
+        "policies": [_policy(policy) for policy in config.policies],
+        "log": {"format": config.log.format.value, "response_ids": config.log.response_ids},
+    }
+
+
+def _masked(url: str) -> str:
+    """Hide the password of a database's URL; of a URL that is odd everything is hidden."""
+    from sweeper.config import load
+
+    if not load.has_password(url):
+        return url
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _account(account: "Account") -> dict[str, Any]:
+    from sweeper.config import rate
+    from sweeper.config.settings import KeyPlace
+
+    keys = {KeyPlace.FILE: "api_key_file", KeyPlace.VARIABLE: "api_key_env"}
+    name = keys.get(account.key_source.place)
+    shown: dict[str, Any] = {"provider": account.provider, "base_url": account.base_url}
+    if name is not None:
+        shown[name] = account.key_source.name
+    if account.account_id is not None:
+        shown["account_id"] = account.account_id
+    return shown | {
+        "rate": rate.render(account.rate_per_second),
+        "max_in_flight": account.max_in_flight,
+        "verify": "all" if account.verify else "none",
+    }
+
+
+def _policy(policy: "Policy") -> dict[str, Any]:
+    match: dict[str, Any] = {}
+    if policy.match.accounts is not None:
+        match["account"] = sorted(policy.match.accounts)
+    if policy.match.labels:
+        match["labels"] = {key: sorted(values) for key, values in policy.match.labels.items()}
+    return {
+        "name": policy.name,
+        "match": match,
+        "delete_after": policy.delete_after,
+        "unit": policy.unit.value,
+        "deadline": policy.deadline,
+    }
+
+
+def _toml(document: Mapping[str, Any]) -> list[str]:
+    """Write the document as a file that means the same."""
+    sections: list[tuple[str, Mapping[str, Any]]] = []
+    for name, table in document.items():
+        match name:
+            case "accounts":
+                sections += [(f"[accounts.{each}]", one) for each, one in table.items()]
+            case "policies":
+                sections += [("[[policies]]", each) for each in table]
+            case _:
+                sections.append((f"[{name}]", table))
+    lines: list[str] = []
+    for title, table in sections:
+        lines += [title, *(f"{key} = {_value(value)}" for key, value in table.items()), ""]
+    return lines[:-1]
+
+
+def _value(value: object) -> str:
+    from sweeper.domain import duration
+
+    match value:
+        case dict():
+            inner = ", ".join(f"{json.dumps(key)} = {_value(each)}" for key, each in value.items())
+            return f"{{ {inner} }}" if inner else "{}"
+        case list():
+            return f"[{', '.join(map(_value, value))}]"
+        case timedelta() | None:
+            return f'"{duration.render(value)}"'
+        case _:
+            return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,148 @@
+"""`sweeper responses list` and `show`: what the ledger holds, one by one."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from sweeper.cli import output
+from sweeper.cli.call import Call, as_json, pass_call
+
+if TYPE_CHECKING:
+    from sweeper.config.settings import Config
+    from sweeper.ledger.database import Database
+    from sweeper.ledger.responses import Response
+
+PAGE = 1000
+_STATES = ("live", "claimed", "verifying", "gone", "quarantined")
+_COLUMNS = ("RESPONSE", "ACCOUNT", "CREATED", "STATE", "OUTCOME", "LABELS")
+
+
+@click.command("list", epilog="Example: sweeper responses list --state quarantined")
+@click.option("--state", type=click.Choice(_STATES), help="Only these.")
+@click.option("--account", metavar="NAME", help="Only those of this account.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many; by default all.")
+@as_json
+@pass_call
+def list_(
+    call: Call, *, state: str | None, account: str | None, limit: int | None, as_json: bool
+) -> None:
+    """List the responses in the order in which they were admitted."""
+    config = call.config()
+    count = 0
+    with call.ledger(config) as database:
+        for page in _pages(database, state, account, limit):
+            count += len(page)
+            if as_json:
+                for row in page:
+                    output.json_line("response", _fields(row, config))
+            else:
+                output.table(_COLUMNS, map(_cells, page))
+        waiting = _waiting(database)
+    if as_json:
+        output.json_line("summary", {"responses": count, "waiting_for_admission": waiting})
+    elif waiting:
+        output.note(f"{waiting:,} more are registered; the next sweep or plan admits them")
+
+
+@click.command("show", epilog="Example: sweeper responses show resp_1 --json")
+@click.argument("id")
+@click.option("--account", metavar="NAME", help="Where several accounts have this ID.")
+@as_json
+@pass_call
+def show(
+    call: Call,
+    *,
+    id: str,  # noqa: A002 - the argument is called so
+    account: str | None,
+    as_json: bool,
+) -> None:
+    """Show one response by its ID."""
+    from sweeper.ledger import responses
+
+    config = call.config()
+    with call.ledger(config) as database, database.read() as connection:
+        row = responses.show(connection, id, account)
+    fields = _fields(row, config)
+    if as_json:
+        output.json_line("response", fields)
+        return
+    shown = {**fields, "labels": row.labels, "verified": "yes" if row.verified else "no"}
+    output.pairs({name.replace("_", " "): value for name, value in shown.items()})
+
+
+def _pages(
+    database: "Database", state: str | None, account: str | None, limit: int | None
+) -> "Iterator[Sequence[Response]]":
+    """Read page by page, each in a transaction of its own, so that nobody's commit waits long."""
+    from sweeper.domain.response import State
+    from sweeper.ledger import responses
+
+    wanted = None if state is None else State(state)
+    after, left = 0, limit
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        with database.read() as connection:
+            page = responses.list(
+                connection, state=wanted, account=account, after=after, limit=size
+            )
+        if page:
+            yield page
+        if len(page) < size:
+            return
+        after, left = page[-1].id, None if left is None else left - len(page)
+
+
+def _waiting(database: "Database") -> int:
+    from sweeper.ledger import registrations
+
+    with database.read() as connection:
+        return registrations.waiting(connection)
+
+
+def _cells(row: "Response") -> tuple[object, ...]:
+    created = output.short_instant(row.created_at)
+    return row.response_id, row.account, created, row.state, row.outcome, row.labels
+
+
+def _fields(row: "Response", config: "Config") -> dict[str, object]:
+    """A response as programs meet it; what decides of one that is not gone is judged now."""
+    policy, due_at, deadline_at = _deciding(row, config)
+    return {
+        "response_id": row.response_id,
+        "account": row.account,
+        "created_at": output.instant(row.created_at),
+        "labels": json.loads(row.labels),
+        "subject": row.subject,
+        "previous_response_id": row.previous_response_id,
+        "state": row.state.value,
+        "quarantine_reason": row.quarantine_reason,
+        "outcome": row.outcome,
+        "verified": row.verified,
+        "attempts": row.attempts,
+        "policy": policy,
+        "due_at": output.instant(due_at),
+        "deadline_at": output.instant(deadline_at),
+        "finished_at": output.instant(row.finished_at),
+    }
+
+
+def _deciding(
+    row: "Response", config: "Config"
+) -> "tuple[str | None, datetime | int | None, datetime | int | None]":
+    from sweeper.domain import decision, labels, moment, policy
+    from sweeper.domain.response import State
+
+    if row.state is State.GONE:
+        return row.policy, row.due_at, row.deadline_at
+    rule = policy.deciding(config.policies, row.account, labels.read(row.labels))
+    if rule is None or row.created_at is None:
+        return (None if rule is None else rule.name), None, None
+    created_at = moment.from_us(row.created_at)
+    due_at, deadline_at = (
+        decision.due_at(rule, created_at),
+        decision.deadline_at(rule, created_at),
+    )
+    return rule.name, due_at, deadline_at

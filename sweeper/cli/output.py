@@ -1,0 +1,99 @@
+"""Print results: for people on a terminal, plain for pipes, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TextIO
+
+from sweeper.domain import display
+
+_GAP = "  "
+
+
+def line(text: str = "") -> None:
+    """Print one line of a result; what is unsafe on a terminal is escaped."""
+    sys.stdout.write(display.escape(text) + "\n")
+
+
+def note(text: str) -> None:
+    """Print one line for the person at the terminal, apart from the results."""
+    sys.stderr.write(display.escape(text) + "\n")
+
+
+def json_line(kind: str, fields: Mapping[str, object]) -> None:
+    """Print one JSON object on a line of its own; `kind` becomes its `type`."""
+    sys.stdout.write(json.dumps({"type": kind, **fields}, separators=(",", ":")) + "\n")
+
+
+def instant(moment: datetime | int | None) -> str | None:
+    """Write a moment, or microseconds since 1970, as RFC 3339 in UTC for programs."""
+    if isinstance(moment, int):
+        from sweeper.domain import moment as moments
+
+        moment = moments.from_us(moment)
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def short_instant(moment: datetime | int | None) -> str:
+    """Write a moment for people, to the second; none is a dash."""
+    text = instant(moment)
+    return "-" if text is None else f"{text[:10]} {text[11:19]}Z"
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()
+) -> None:
+    """Print a table; the columns named in `right` are set to the right, as numbers are."""
+    cells = [
+        ["-" if value is None else display.escape(str(value)) for value in row] for row in rows
+    ]
+    if sys.stdout.isatty():
+        _rich_table(columns, cells, right)
+    else:
+        _plain_table(columns, cells, right)
+
+
+def pairs(fields: Mapping[str, object]) -> None:
+    """Print names with their values, one to a line."""
+    width = max((len(name) for name in fields), default=0)
+    for name, value in fields.items():
+        line(f"{name:<{width}}{_GAP}{'-' if value is None else value}")
+
+
+def _plain_table(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str]
+) -> None:
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in (columns, *cells):
+        aligned = (
+            f"{cell:>{width}}" if name in right else f"{cell:<{width}}"
+            for name, cell, width in zip(columns, row, widths, strict=True)
+        )
+        sys.stdout.write(_GAP.join(aligned).rstrip() + "\n")
+
+
+def _rich_table(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str]
+) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        shown.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+    for row in cells:
+        shown.add_row(*map(Text, row))
+    Console(file=sys.stdout).print(shown)
+
+
+def survive_odd_encodings(*streams: TextIO) -> None:
+    """Let characters that a stream cannot hold be written as escapes instead of failing."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

@@ -1,0 +1,166 @@
+"""`sweeper responses`: register stored responses, and look them up."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from sweeper import errors
+from sweeper.cli import failure, lookup, output
+from sweeper.cli.call import Call, as_json, pass_call
+from sweeper.cli.interruption import Interruptible
+from sweeper.cli.progress import Bar
+from sweeper.cli.verbs import Verbs
+
+if TYPE_CHECKING:
+    from sweeper.service.intake import Batch, Tally
+
+
+@click.group("responses", cls=Verbs, not_built=("retry", "correct", "close"))
+def command() -> None:
+    """Register stored responses, and look them up."""
+
+
+@command.command(
+    "add",
+    epilog="Example: sweeper responses add resp_1 --created-at 1763769600 --label app=support",
+)
+@click.argument("id")
+@click.option("--created-at", required=True, metavar="TIME", help="Unix seconds or RFC 3339.")
+@click.option("--account", metavar="NAME", help="The account it is stored in.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option("--subject", metavar="TEXT", help="An opaque reference to the data subject.")
+@click.option("--previous", metavar="ID", help="The response that this one continues.")
+@as_json
+@pass_call
+def add(
+    call: Call,
+    *,
+    id: str,  # noqa: A002 - the argument is called so
+    created_at: str,
+    account: str | None,
+    labels: tuple[str, ...],
+    subject: str | None,
+    previous: str | None,
+    as_json: bool,
+) -> None:
+    """Register one response by its ID.
+
+    The account may be left out where only one is configured.
+    """
+    from sweeper.service import intake, lines
+
+    line = {
+        "id": id,
+        "created_at": lines.timestamp(created_at),
+        "labels": _labels(labels),
+        "subject": subject,
+        "previous_response_id": previous,
+    }
+    config = call.config()
+    with call.ledger(config) as database:
+        only = [lines.Line(number=1, value=line)]
+        (batch,) = intake.register(database, only, config=config, default_account=account)
+    if batch.rejected:
+        raise errors.InvalidRegistration(f"it was rejected: {batch.rejected[0].reason}")
+    if as_json:
+        output.json_line("summary", _fields(batch.tally))
+    else:
+        output.line(_sentence(batch.tally))
+    if account is not None and config.account(account) is None:
+        output.note(f"warning: {account} is not configured: nothing is deleted there until it is")
+
+
+def _labels(given: Iterable[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for text in given:
+        key, separator, value = text.partition("=")
+        if not separator or key in labels:
+            raise errors.UsageError(f"--label {text!r}: write KEY=VALUE, each key once")
+        labels[key] = value
+    return labels
+
+
+@command.command("import", epilog="Example: sweeper responses import - < registered.jsonl")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--account", metavar="NAME", help="For lines that name no account.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    help="What FILE holds; by default csv where its name ends so, jsonl otherwise.",
+)
+@as_json
+@pass_call
+def import_(call: Call, *, file: Path, account: str | None, form: str | None, as_json: bool) -> int:
+    """Register the responses in FILE; - reads the standard input.
+
+    JSON lines: {"id":"resp_1","created_at":1763769600,"account":"main","labels":{"app":"x"},
+    "subject":"u-17","previous_response_id":null,"store":true}. CSV has a header with the same
+    names, where labels is a JSON object and label.NAME one label. Lines that break the rules are
+    named and the others kept (exit code 1). Importing again what is known changes nothing.
+    """
+    from sweeper.service import intake, lines
+
+    config = call.config()
+    form = form or ("csv" if file.suffix.lower() == ".csv" else "jsonl")
+    with _stream(file) as stream, call.ledger(config) as database, Interruptible() as ctrl_c:
+        read = ctrl_c.until(lines.of_csv(stream) if form == "csv" else lines.of_json(stream))
+        batches = intake.register(database, read, config=config, default_account=account)
+        tally = _count(batches, as_json=as_json)
+    if as_json:
+        output.json_line("summary", _fields(tally))
+    else:
+        output.line(_sentence(tally))
+    if ctrl_c.asked:
+        output.note("interrupted: what was counted is kept; run it again for the rest")
+        return failure.INTERRUPTED
+    return 1 if tally.rejected else 0
+
+
+def _count(batches: "Iterable[Batch]", *, as_json: bool) -> "Tally":
+    from sweeper.service import intake
+
+    tally = intake.Tally()
+    with Bar("registering") as bar:
+        bar.start()
+        for batch in batches:
+            tally += batch.tally
+            bar.advance(batch.tally.read)
+            for each in batch.rejected:
+                if as_json:
+                    output.json_line("rejected", {"line": each.line, "reason": each.reason})
+                else:
+                    output.note(f"line {each.line}: {each.reason}")
+    return tally
+
+
+@contextmanager
+def _stream(file: Path) -> Iterator[BinaryIO]:
+    if str(file) == "-":
+        yield sys.stdin.buffer
+        return
+    with file.open("rb") as stream:
+        yield stream
+
+
+def _fields(tally: "Tally") -> dict[str, object]:
+    return {
+        "read": tally.read,
+        "added": tally.added,
+        "completed": tally.completed,
+        "known": tally.known,
+        "skipped": tally.skipped,
+        "rejected": tally.rejected,
+    }
+
+
+def _sentence(tally: "Tally") -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in _fields(tally).items())
+
+
+command.add_command(lookup.list_)
+command.add_command(lookup.show)

@@ -1,0 +1,138 @@
+"""`sweeper sweep`: delete what is due, once."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from sweeper.cli import output
+from sweeper.cli.call import Call, as_json, pass_call
+from sweeper.cli.progress import Bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sweeper.config.settings import Config
+    from sweeper.domain.event import Event
+    from sweeper.domain.secret import Secret
+    from sweeper.engine.planning import Scope
+    from sweeper.engine.sweep import Ended
+    from sweeper.ledger.database import Database
+
+    Emit = Callable[[Event], None]
+
+INCOMPLETE = 3
+STOPPED = 12
+REFUSED = 14
+
+
+@click.command("sweep", epilog="Example: sweeper -c sweeper.toml sweep --max 100")
+@click.option("-n", "--dry-run", is_flag=True, help="Plan, and send nothing.")
+@click.option("--policy", metavar="P", help="Sweep only what this policy decides.")
+@click.option(
+    "--max",
+    "most",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Delete at most N; the rest stays due. The first step on a large backlog.",
+)
+@as_json
+@pass_call
+def command(
+    call: Call, *, dry_run: bool, policy: str | None, most: int | None, as_json: bool
+) -> int:
+    """Delete everything that is due, verify it, and say what is left and why.
+
+    Ctrl-C and SIGTERM claim nothing more, let what is in flight finish, record it, and end with
+    code 3. Codes: 0 complete, 3 not complete, 11 another sweeper is at work, 12 an account is
+    stopped, 13 the schema is another, 14 a guard refused.
+    """
+    from sweeper.service import assembly
+
+    config = call.config()
+    bounds = assembly.scope(config, only=policy, most=most)
+    keys: Mapping[str, Secret] = {} if dry_run else assembly.read_keys(config, os.environ)
+    with call.ledger(config) as database:
+        ended = sweep_once(call, config, database, keys, bounds, dry_run=dry_run)
+    numbers = ended.summary.as_json()
+    if as_json:
+        output.json_line("summary", {key: numbers[key] for key in numbers if key != "type"})
+    else:
+        tell(ended)
+    if ended.fault is not None:
+        raise ended.fault
+    return code(ended)
+
+
+def sweep_once(
+    call: Call,
+    config: "Config",
+    database: "Database",
+    keys: "Mapping[str, Secret]",
+    bounds: "Scope",
+    *,
+    dry_run: bool = False,
+) -> "Ended":
+    """Sweep with logs, and with a progress bar on a terminal."""
+    import asyncio
+
+    from sweeper.service import sweeping
+    from sweeper.telemetry import events, logs
+
+    call.start_logs(config, keys.values())
+    log = events.EventLog(logs.logger(), response_ids=config.log.response_ids)
+    if dry_run:
+        return asyncio.run(sweeping.rehearse(config, database, bounds, log))
+    with Bar("deleting") as bar:
+        return asyncio.run(sweeping.run(config, database, keys, bounds, _told(log, bar)))
+
+
+def code(ended: "Ended") -> int:
+    reason = ended.summary.stop_reason
+    if reason == "guard":
+        return REFUSED
+    if reason is not None and reason.startswith("account:"):
+        return STOPPED
+    return 0 if ended.summary.complete or ended.summary.dry_run else INCOMPLETE
+
+
+def _told(log: "Emit", bar: Bar) -> "Emit":
+    from sweeper.domain import event
+    from sweeper.domain.outcome import TERMINAL
+
+    def emit(happened: "Event") -> None:
+        if isinstance(happened, event.SweepStarted):
+            bar.start(happened.planned)
+        elif isinstance(happened, event.ResponseSettled) and happened.outcome in TERMINAL:
+            bar.advance(1)
+        log(happened)
+
+    return emit
+
+
+def tell(ended: "Ended") -> None:
+    """Print what a sweep did and what it left, for people."""
+    summary = ended.summary
+    done = ", ".join(
+        f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in summary.outcomes.items()
+    )
+    if summary.dry_run:
+        output.line(f"dry run: {summary.planned:,} of {summary.due:,} due would be deleted")
+    else:
+        output.line(f"{summary.planned:,} of {summary.due:,} due were planned: {done or 'nothing'}")
+        if summary.outcomes.get("deleted"):
+            output.line(f"verified as gone: {summary.verified:,} of those deleted")
+    for sentence in ended.refused:
+        output.line(sentence)
+    if summary.remaining is None:
+        output.line("what is left could not be determined")
+    elif summary.remaining and not summary.dry_run:
+        left = ", ".join(
+            f"{count:,} {reason.replace('_', ' ')}"
+            for reason, count in (summary.remaining_by_reason or {}).items()
+        )
+        output.line(f"still due: {summary.remaining:,} ({left})")
+    if summary.stop_reason is not None:
+        output.line(f"stopped: {summary.stop_reason}; see: sweeper status")
+    elif not summary.dry_run:
+        output.line("complete" if summary.complete else "not complete; see: sweeper status")

@@ -1,0 +1,123 @@
+"""What happened, as values: the one stream that log lines, metrics and progress are read from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from sweeper.domain.outcome import Breaker, Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepStarted:
+    """A sweep began; `planned` responses are to be deleted of `due` ones."""
+
+    name: ClassVar[str] = "sweep_started"
+    sweep_id: str
+    due: int
+    planned: int
+    ids_sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountChecked:
+    """A control was made before an account's first claim."""
+
+    name: ClassVar[str] = "account_checked"
+    account: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseSettled:
+    """One outcome was written. `late` ones were fenced off: they are recorded, no more."""
+
+    name: ClassVar[str] = "response_settled"
+    sweep_id: str
+    account: str
+    response_id: str
+    policy: str | None
+    outcome: Outcome
+    verified: bool
+    attempt: int
+    status: int | None
+    overdue: timedelta | None
+    next_try_at: datetime | None
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOpened:
+    """An account stopped: nothing more is sent there until the reason is gone.
+
+    `kept` responses are past their time, the oldest since `oldest_due_at`. `settled_absent` were
+    written as absent since the provider's last yes and want a second look.
+    """
+
+    name: ClassVar[str] = "breaker_opened"
+    account: str
+    breaker: Breaker
+    detail: str
+    kept: int
+    oldest_due_at: datetime | None
+    settled_absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsFreed:
+    """Claims of a sweeper that died were taken back; each of them may have been sent."""
+
+    name: ClassVar[str] = "claims_freed"
+    account: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockDoubted:
+    """The clock cannot be trusted: nothing is claimed until it can."""
+
+    name: ClassVar[str] = "clock_doubted"
+    account: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardRefused:
+    """A guard refused an account's plan before any call was made."""
+
+    name: ClassVar[str] = "guard_refused"
+    account: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled:
+    """The provider asked for fewer requests; the account waits or slows down."""
+
+    name: ClassVar[str] = "account_throttled"
+    account: str
+    pause: timedelta | None
+    rate_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFinished:
+    """A sweep ended; `numbers` are those of its summary, to the letter."""
+
+    name: ClassVar[str] = "sweep_finished"
+    sweep_id: str
+    complete: bool
+    numbers: Mapping[str, object] = field(default_factory=dict)
+
+
+Event = (
+    SweepStarted
+    | AccountChecked
+    | ResponseSettled
+    | BreakerOpened
+    | ClaimsFreed
+    | ClockDoubted
+    | GuardRefused
+    | Throttled
+    | SweepFinished
+)

@@ -1,0 +1,53 @@
+"""The numbers of one sweep, the same in the command's JSON, the ledger, the log and the record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One sweep's numbers. `remaining` is None when it could not be determined, never then 0."""
+
+    sweep_id: str
+    dry_run: bool
+    due: int | None
+    planned: int
+    outcomes: Mapping[str, int]
+    verified: int
+    held: int
+    remaining: int | None
+    remaining_by_reason: Mapping[str, int] | None
+    stop_reason: str | None
+    started_at: datetime
+    finished_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        """Nothing stopped it, and nothing that is due is left but what is held."""
+        return self.stop_reason is None and self.remaining == self.held
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "type": "summary",
+            "sweep_id": self.sweep_id,
+            "dry_run": self.dry_run,
+            "due": self.due,
+            "planned": self.planned,
+            "outcomes": dict(self.outcomes),
+            "verified": self.verified,
+            "held": self.held,
+            "remaining": self.remaining,
+            "remaining_by_reason": None
+            if self.remaining_by_reason is None
+            else dict(self.remaining_by_reason),
+            "complete": self.complete,
+            "stop_reason": self.stop_reason,
+            "started_at": rfc3339(self.started_at),
+            "finished_at": rfc3339(self.finished_at),
+        }
+
+
+def rfc3339(at: datetime) -> str:
+    """A moment as every output writes it: UTC, microseconds, `Z`."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

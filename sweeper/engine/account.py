@@ -1,0 +1,203 @@
+"""One provider account while it is swept: its door, its pace, its breakers and its controls."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sweeper.domain import event, moment
+from sweeper.domain.answer import Answer, AnswerKind
+from sweeper.domain.control import Controls
+from sweeper.domain.event import Event
+from sweeper.domain.notfound import NotFound
+from sweeper.domain.outcome import Breaker
+from sweeper.engine.breaker import Breakers
+from sweeper.engine.clock import ClockWatch
+from sweeper.engine.pace import Pace
+from sweeper.ledger.accounts import AccountRow
+from sweeper.provider.profile import Profile
+from sweeper.provider.responses import Responses
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Why an account is stopped."""
+
+    breaker: Breaker
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How an account is configured. `verify` asks for a GET after each yes."""
+
+    name: str
+    provider: str
+    base_url: str
+    account_id: str | None
+    max_in_flight: int
+    verify: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """The one way to a provider account; every request passes `ask` and takes a slot.
+
+    `key` names the API key together with the base URL: what one pair has seen proves nothing
+    about another. `seen` are the label sets of which this key has seen a response. `pinned` is
+    the provider's account that this name stands for.
+    """
+
+    settings: Settings
+    profile: Profile
+    door: Responses
+    pace: Pace
+    watch: ClockWatch
+    row: AccountRow
+    key: str
+    key_fingerprint: str
+    emit: Emit
+    seen: set[int]
+    pinned: str | None = None
+    newly_seen: set[int] = field(default_factory=set)
+    get_seen: bool = False
+    not_found: NotFound = field(default_factory=NotFound)
+    stopped: Stop | None = None
+    controls: Controls = field(init=False)
+    last_yes_at: int | None = None
+    _breakers: Breakers = field(default_factory=Breakers)
+    _halted: bool = False
+
+    def __post_init__(self) -> None:
+        self.controls = Controls(pinned=self.profile.names_accounts)
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def may_send(self) -> bool:
+        return self.stopped is None and not self._halted
+
+    def halt(self) -> None:
+        """Send nothing more, without anything being wrong: the sweep was told to end."""
+        self._halted = True
+        self.pace.stop()
+
+    def stop(self, breaker: Breaker, detail: str) -> None:
+        """Send nothing more; requests in flight come to their end."""
+        if self.stopped is None:
+            self.stopped = Stop(breaker=breaker, detail=detail)
+            self.pace.stop()
+
+    async def delete(self, response_id: str) -> Answer:
+        """Send one DELETE; the caller has waited for its slot and checked its claim."""
+        return self._noted(await self.door.delete(response_id))
+
+    def now(self) -> float:
+        """Seconds on the boot clock, by which controls are dated."""
+        return self.watch.clock.boot()
+
+    async def get(self, response_id: str, label_set_id: int) -> Answer | None:
+        """Look whether a response can be read; None when the account stopped meanwhile."""
+        asked = await self._slot()
+        if asked is None:
+            return None
+        answer = self._noted(await self.door.get(response_id))
+        if answer.kind is AnswerKind.PRESENT:
+            self.get_seen = True
+            self.saw(label_set_id, asked)
+        return answer
+
+    def saw(self, label_set_id: int, asked: float) -> None:
+        """Note that this key saw a response of a label set when it asked at that moment."""
+        self.controls = self.controls.sighted(asked)
+        if label_set_id not in self.seen:
+            self.seen.add(label_set_id)
+            self.newly_seen.add(label_set_id)
+
+    def yes(self, label_set_id: int, asked: float, at: datetime) -> None:
+        """Note the provider's yes to a DELETE."""
+        self.saw(label_set_id, asked)
+        self.not_found = self.not_found.yes()
+        self.last_yes_at = moment.to_us(at)
+
+    def missed(self) -> None:
+        """Note that something was not found which no attempt of ours can have taken away."""
+        self.not_found = self.not_found.absent()
+        if self.not_found.tripped:
+            self.stop(
+                Breaker.NOT_FOUND,
+                "too much of what should exist was not found: a wrong key, account or base URL,"
+                " or responses that somebody else deleted",
+            )
+
+    async def identify(self) -> Answer | None:
+        """Ask which account the key belongs to; None when the account stopped meanwhile.
+
+        Another account than the pinned one stops everything. Whether the answer is a control
+        is judged here, so that no control is ever taken from an account that is not ours.
+        """
+        asked = await self._slot()
+        if asked is None:
+            return None
+        answer = self._noted(await self.door.account())
+        if answer.kind is AnswerKind.PRESENT and answer.account_id is not None:
+            if self.pinned is None:
+                self.pinned = answer.account_id
+            if answer.account_id == self.pinned:
+                self.controls = self.controls.confirmed(asked)
+            else:
+                self.stop(
+                    Breaker.IDENTITY,
+                    f"the key belongs to account {answer.account_id!r}, not {self.pinned!r}",
+                )
+        return answer
+
+    async def look_at_collection(self) -> None:
+        """Take the list for sight of the collection, where the account is named."""
+        asked = await self._slot() if self.profile.names_accounts else None
+        if asked is None:
+            return
+        answer = self._noted(await self.door.collection())
+        if answer.kind is AnswerKind.PRESENT:
+            self.controls = self.controls.sighted(asked)
+
+    async def look_at(self, rows: Sequence[tuple[str, int]]) -> bool:
+        """GET responses until one can be read; says whether one could."""
+        for response_id, label_set_id in rows:
+            answer = await self.get(response_id, label_set_id)
+            if answer is None:
+                return False
+            if answer.kind is AnswerKind.PRESENT:
+                return True
+        return False
+
+    async def _slot(self) -> float | None:
+        """Wait for a slot; the moment at which it came, or None when nothing may be sent."""
+        if self.may_send and await self.pace.slot() and self.may_send:
+            return self.now()
+        return None
+
+    def _noted(self, answer: Answer) -> Answer:
+        self.watch.saw(answer.date)
+        if answer.kind is AnswerKind.THROTTLED:
+            self.pace.throttled(answer.retry_after)
+            self.emit(
+                event.Throttled(
+                    account=self.name,
+                    pause=answer.retry_after,
+                    rate_per_second=self.pace.rate,
+                )
+            )
+        elif answer.status is not None:
+            self.pace.recovered()
+        opened = self._breakers.note(answer)
+        if opened is not None:
+            self.stop(*opened)
+        return answer
+
+    async def aclose(self) -> None:
+        await asyncio.shield(self.door.aclose())

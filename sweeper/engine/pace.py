@@ -1,0 +1,82 @@
+"""Wait for the next slot of an account's rate."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from sweeper.domain import pacing
+from sweeper.domain.pacing import Pacer
+
+_TICK: Final = 0.001
+"""Seconds by which the event loop's timers may be late; the rest is waited for in small turns."""
+
+
+class Pace:
+    """Gives the requests of one account their slots, in order, one at a time.
+
+    Slots are given under a lock, so that a stall of the process delays requests and never bunches
+    them up. `stop` ends every wait at once.
+    """
+
+    def __init__(self, pacer: Pacer) -> None:
+        self._pacer = pacer
+        self._turn = asyncio.Lock()
+        self._stopped = asyncio.Event()
+        self.waited = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Requests per second, as the provider's answers leave it."""
+        return 1 / self._pacer.spacing
+
+    async def slot(self) -> bool:
+        """Wait for the next slot; False when the account was stopped meanwhile."""
+        async with self._turn:
+            if self._stopped.is_set():
+                return False
+            began = _now()
+            self._pacer, at = pacing.reserve(self._pacer, began)
+            await self._until(at)
+            while self._pacer.paused_until > _now() and not self._stopped.is_set():
+                await self._until(self._pacer.paused_until)
+            self.waited += max(0.0, at - began)
+            self._pacer = pacing.sent(self._pacer, _now())
+            return not self._stopped.is_set()
+
+    def within(self, seconds: float) -> int:
+        """How many slots the next `seconds` hold."""
+        return pacing.slots_within(self._pacer, _now(), seconds)
+
+    def throttled(self, pause: timedelta | None) -> None:
+        """Wait as long as the provider asked; without its guidance, go on more slowly."""
+        if pause is None:
+            self._pacer = pacing.throttled(self._pacer, _now())
+        else:
+            self._pacer = pacing.paused(self._pacer, _now() + pause.total_seconds())
+
+    def recovered(self) -> None:
+        self._pacer = pacing.recovered(self._pacer, _now())
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def _until(self, at: float) -> None:
+        while not self._stopped.is_set():
+            left = at - _now()
+            if left <= 0:
+                return
+            if left > _TICK:
+                await self._nap(left - _TICK)
+            else:
+                await asyncio.sleep(0)
+
+    async def _nap(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

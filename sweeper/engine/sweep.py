@@ -1,0 +1,390 @@
+"""One sweep from admission to summary, over all accounts at once."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from sweeper import errors
+from sweeper.domain import event, moment, plan, policy
+from sweeper.domain.outcome import Breaker, Outcome
+from sweeper.domain.plan import AccountPlan, Plan
+from sweeper.domain.summary import Summary
+from sweeper.engine import opening, reckoning
+from sweeper.engine.account import Account, Emit
+from sweeper.engine.breaker import PERSISTENT
+from sweeper.engine.candidates import Cut, Queue
+from sweeper.engine.clock import ClockWatch
+from sweeper.engine.drain import Assignment, Drain, Tally
+from sweeper.engine.planning import Planner, Scope
+from sweeper.engine.recorder import Recorder
+from sweeper.engine.testimony import Ruling, Witness
+from sweeper.ledger import accounts, admission, claims, leases, sightings, sweeps
+from sweeper.ledger.database import Database
+from sweeper.ledger.leases import Lease
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+RENEW_EVERY: Final = 5.0
+"""Seconds between two renewals of a lease that holds for fifteen."""
+
+_LISTED: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a sweep ended. `fault` is what made the ledger unusable, if anything did.
+
+    `refused` are the guards' sentences, one for each account whose plan was refused.
+    """
+
+    summary: Summary
+    plan: Plan
+    refused: tuple[str, ...] = ()
+    fault: errors.SweeperError | None = None
+
+
+class Sweep:
+    """Deletes what is due. `stop` ends it early: requests in flight finish and are recorded."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        recorder: Recorder,
+        watch: ClockWatch,
+        scope: Scope,
+        accounts: Sequence[Account],
+        emit: Emit,
+        longest_id: Callable[[str], int],
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self._db = db
+        self._recorder = recorder
+        self._watch = watch
+        self._scope = scope
+        self._accounts = accounts
+        self._emit = emit
+        self._longest_id = longest_id
+        self._stop_reason: str | None = None
+        self._refused: dict[str, str] = {}
+        self._tallies: dict[str, Tally] = {}
+        self._leases: dict[str, Lease] = {}
+        self._fault: errors.SweeperError | None = None
+
+    def stop(self, reason: str) -> None:
+        """Claim nothing more, give back what was not sent, let the rest finish."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+        for account in self._accounts:
+            account.halt()
+
+    async def run(self) -> Ended:
+        """Run the sweep; raises only before it has begun, LedgerBusy above all."""
+        started = self._now()
+        with ExitStack() as stack:
+            stack.enter_context(leases.file_lock(self._db))
+            await self._recorder.write(self._begin)
+            try:
+                return await self._run(started)
+            finally:
+                if self._leases:
+                    await self._recorder.write(self._release)
+
+    async def rehearse(self) -> Ended:
+        """Make the plan and stop there: nothing is claimed and nothing is sent."""
+        started = self._now()
+        await self._admit()
+        made = await self._plan()
+        summary = self._rehearsed(made, started)
+        return Ended(summary=summary, plan=made, refused=self._sentences)
+
+    async def _run(self, started: datetime) -> Ended:
+        await self._admit()
+        made = await self._plan()
+        self._emit(
+            event.SweepStarted(
+                sweep_id=self.id,
+                due=made.due,
+                planned=made.planned,
+                ids_sha256={one.account: one.ids_sha256 for one in made.accounts},
+            )
+        )
+        await self._work(made)
+        summary = await self._finish(made, started)
+        self._emit(
+            event.SweepFinished(
+                sweep_id=self.id, complete=summary.complete, numbers=summary.as_json()
+            )
+        )
+        return Ended(summary=summary, plan=made, refused=self._sentences, fault=self._fault)
+
+    def _begin(self, connection: "Connection") -> None:
+        now = self._now_us()
+        if not self._db.is_sqlite:
+            for account in self._accounts:
+                self._leases[account.name] = leases.acquire(connection, account.name)
+        for account in self._accounts:
+            freed = claims.free(connection, account.row.id)
+            if freed:
+                self._emit(event.ClaimsFreed(account=account.name, count=freed))
+        sweeps.keep_policies(connection, policy.fingerprint(self._scope.policies), now=now)
+        sweeps.begin(connection, self.id, now=now)
+
+    def _release(self, connection: "Connection") -> None:
+        for lease in self._leases.values():
+            leases.release(connection, lease)
+
+    async def _admit(self) -> None:
+        """Take in all that was registered, as long as the own clock is not known to be wrong."""
+        left = True
+        while left:
+            left = await self._recorder.write(self._admit_page)
+
+    def _admit_page(self, connection: "Connection") -> bool:
+        if self._watch.doubt(connection, trust_local=True) is not None:
+            return False
+        now = self._now_us()
+        return admission.drain(connection, now=now, longest=self._longest_id).left
+
+    async def _plan(self) -> Plan:
+        made = await asyncio.to_thread(Planner(self._db, self._scope, self._now()).make)
+        for one in made.accounts:
+            why = plan.refusal(one, self._scope.guards)
+            if why is not None:
+                self._refused[one.account] = why
+                self._emit(event.GuardRefused(account=one.account, detail=why))
+        return made
+
+    async def _work(self, made: Plan) -> None:
+        plans = {one.account: one for one in made.accounts}
+        async with asyncio.TaskGroup() as group:
+            renewal = group.create_task(self._renew()) if self._leases else None
+            await asyncio.gather(
+                *(
+                    group.create_task(self._guarded(account, plans[account.name]))
+                    for account in self._accounts
+                    if account.name not in self._refused
+                )
+            )
+            if renewal is not None:
+                renewal.cancel()
+
+    async def _guarded(self, account: Account, made: AccountPlan) -> None:
+        """Sweep an account; a fault of the ledger halts all, and cuts no request short."""
+        try:
+            await self._sweep(account, made)
+        except errors.SweeperError as fault:
+            self._fail(fault)
+
+    def _fail(self, fault: errors.SweeperError) -> None:
+        self._fault = self._fault or fault
+        for account in self._accounts:
+            account.halt()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY)
+            try:
+                await self._recorder.write(self._renew_all)
+            except errors.SweeperError as fault:
+                self._fail(fault)
+
+    def _renew_all(self, connection: "Connection") -> None:
+        for lease in self._leases.values():
+            leases.renew(connection, lease)
+
+    async def _sweep(self, account: Account, made: AccountPlan) -> None:
+        if not await self._open(account, made):
+            await self._told(account, made)
+            return
+        drain = Drain(account, self._recorder, self._assignment(account, made), self._emit)
+        self._tallies[account.name] = drain.tally
+        try:
+            await drain.run()
+        finally:
+            await self._told(account, made)
+
+    async def _open(self, account: Account, made: AccountPlan) -> bool:
+        """Make the control before the first claim; False when there is nothing to do or no way."""
+        stopped, verifying = await self._recorder.write(
+            lambda c: (
+                accounts.open_breakers(c, account.name),
+                claims.verifications(c, account.row.id),
+            )
+        )
+        if not made.planned and not verifying and not stopped:
+            return False
+        clash = opening.conflict(account)
+        if clash is not None:
+            account.stop(Breaker.IDENTITY, clash)
+            return False
+        for one in stopped:
+            if one.breaker not in opening.LIFTED_BY_A_CONTROL:
+                account.stop(one.breaker, one.detail)
+                return False
+        cuts = _largest(made)
+        sample = await self._recorder.write(lambda c: sightings.newest(c, cuts, opening.LOOKED_AT))
+        result = await opening.control(account, sample)
+        now = self._now_us()
+        account.row = await self._recorder.write(lambda c: opening.keep(c, account, result, now))
+        account.newly_seen = set()
+        self._emit(event.AccountChecked(account=account.name, result=result))
+        return account.may_send
+
+    async def _told(self, account: Account, made: AccountPlan) -> None:
+        """Write down why an account stopped, and tell how much is kept past its time there."""
+        stop = account.stopped
+        if stop is None:
+            return
+        now = self._now_us()
+
+        def write(connection: "Connection") -> event.BreakerOpened:
+            if stop.breaker in PERSISTENT:
+                accounts.open_breaker(connection, account.row, stop.breaker, stop.detail, now=now)
+            kept, oldest = reckoning.kept(connection, made, now)
+            absent: Sequence[str] = ()
+            if stop.breaker is Breaker.NOT_FOUND:
+                absent = sightings.absent_since_yes(connection, account.row.id, _LISTED)
+            return event.BreakerOpened(
+                account=account.name,
+                breaker=stop.breaker,
+                detail=stop.detail,
+                kept=kept,
+                oldest_due_at=oldest,
+                settled_absent=tuple(absent),
+            )
+
+        self._emit(await self._recorder.write(write))
+
+    def _assignment(self, account: Account, made: AccountPlan) -> Assignment:
+        return Assignment(
+            sweep_id=self.id,
+            newest_pk=made.newest_pk,
+            queue=Queue(
+                Cut(
+                    label_set_id=one.label_set_id,
+                    cutoff=moment.to_us(one.cutoff),
+                    keep=moment.length_us(one.delete_after),
+                    most=one.planned,
+                )
+                for one in made.sets
+            ),
+            witness=Witness(
+                provider=account.settings.provider,
+                account=account.name,
+                key=account.key,
+                policies_sha256=policy.fingerprint(self._scope.policies),
+                rulings={
+                    one.label_set_id: Ruling.of(one.policy, one.delete_after, one.deadline)
+                    for one in made.sets
+                },
+            ),
+            lease=self._leases.get(account.name),
+            longest_id=self._longest_id,
+        )
+
+    async def _finish(self, made: Plan, started: datetime) -> Summary:
+        reasons: Mapping[str, int] | None = None
+        if self._fault is None:
+            try:
+                reasons = await asyncio.to_thread(self._residue, made)
+            except errors.LedgerError as unreadable:
+                self._fault = unreadable
+        outcomes = Counter[Outcome]()
+        for tally in self._tallies.values():
+            outcomes.update(tally.outcomes)
+        summary = Summary(
+            sweep_id=self.id,
+            dry_run=False,
+            due=made.due,
+            planned=made.planned,
+            outcomes={one.value: outcomes[one] for one in Outcome if outcomes[one]},
+            verified=sum(tally.verified for tally in self._tallies.values()),
+            held=made.held,
+            remaining=None if reasons is None else sum(reasons.values()),
+            remaining_by_reason=reasons,
+            stop_reason=self._why(),
+            started_at=started,
+            finished_at=self._now(),
+        )
+        if self._fault is None:
+            await self._recorder.write(lambda c: self._close(c, summary))
+        return summary
+
+    def _close(self, connection: "Connection", summary: Summary) -> None:
+        sweeps.finish(
+            connection,
+            self.id,
+            complete=summary.complete,
+            stop_reason=summary.stop_reason,
+            summary=summary.as_json(),
+            now=self._now_us(),
+        )
+
+    def _residue(self, made: Plan) -> Mapping[str, int]:
+        stopped = {one.name for one in self._accounts if one.stopped is not None}
+        return reckoning.residue(
+            self._db,
+            made,
+            sweep_id=self.id,
+            halted=stopped | set(self._refused) | self._doubting | self._interrupted,
+            now=self._now_us(),
+        )
+
+    @property
+    def _sentences(self) -> tuple[str, ...]:
+        return tuple(self._refused.values())
+
+    @property
+    def _doubting(self) -> set[str]:
+        return {name for name, tally in self._tallies.items() if tally.doubt is not None}
+
+    @property
+    def _interrupted(self) -> set[str]:
+        return set() if self._stop_reason is None else {one.name for one in self._accounts}
+
+    def _why(self) -> str | None:
+        if self._fault is not None:
+            return "ledger"
+        if self._stop_reason is not None:
+            return self._stop_reason
+        if self._doubting:
+            return "clock"
+        for account in self._accounts:
+            if account.stopped is not None:
+                return f"account:{account.name}:{account.stopped.breaker.value}"
+        return "guard" if self._refused else None
+
+    def _rehearsed(self, made: Plan, started: datetime) -> Summary:
+        reasons = reckoning.planned(made)
+        return Summary(
+            sweep_id=self.id,
+            dry_run=True,
+            due=made.due,
+            planned=made.planned,
+            outcomes={},
+            verified=0,
+            held=made.held,
+            remaining=made.due,
+            remaining_by_reason=reasons,
+            stop_reason="guard" if self._refused else None,
+            started_at=started,
+            finished_at=self._now(),
+        )
+
+    def _now(self) -> datetime:
+        return self._watch.clock.wall()
+
+    def _now_us(self) -> int:
+        return moment.to_us(self._now())
+
+
+def _largest(made: AccountPlan) -> Sequence[tuple[int, int]]:
+    by_size = sorted(made.sets, key=lambda one: -one.planned)
+    return [(one.label_set_id, moment.to_us(one.cutoff)) for one in by_size if one.planned]

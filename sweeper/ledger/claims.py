@@ -1,0 +1,250 @@
+"""Lend responses to one sweeper for a moment, written down before anything is sent."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from sweeper.ledger import database, tables
+
+_R = tables.responses
+
+# The partial indexes are used only where their conditions stand in the statement's own text.
+_LIVE: sa.ColumnElement[str] = sa.literal_column("'live'")
+_CLAIMED: sa.ColumnElement[str] = sa.literal_column("'claimed'")
+_VERIFYING: sa.ColumnElement[str] = sa.literal_column("'verifying'")
+_GONE: sa.ColumnElement[str] = sa.literal_column("'gone'")
+
+
+class Claim(NamedTuple):
+    """One response on loan. A tuple, since a sweep makes one for each of its responses.
+
+    Times are in microseconds. `number` counts the claims of this response; `outcome` is what the
+    same sweep found before, if it did; `touched` says that an earlier attempt may have worked.
+    """
+
+    pk: int
+    response_id: str
+    label_set_id: int
+    number: int
+    token: str
+    state: str
+    created_at: int
+    registered_at: int
+    item: str
+    salt: str
+    parent_id: int | None
+    attempts: int
+    ambiguous: int
+    failures: int
+    touched: int
+    first_attempt_at: int | None
+    last_attempt_at: int | None
+    yes_at: int | None
+    yes_key: str | None
+    outcome: str | None
+    record_seq: int | None
+
+    @property
+    def is_verification(self) -> bool:
+        return self.state == "verifying"
+
+
+class Wanted(NamedTuple):
+    """One response that a plan found due: its row, its label set and that set's cut-off."""
+
+    pk: int
+    label_set_id: int
+    cutoff: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On whose behalf and until when responses are claimed; times in microseconds."""
+
+    account_id: int
+    sweep_id: str
+    token: str
+    newest_pk: int
+    now: int
+    deadline: int
+
+
+def has_child() -> sa.Exists:
+    """Say of a row of `responses` that a response which continues it is not gone yet."""
+    child = tables.responses.alias("child")
+    return sa.exists().where(child.c.parent_id == _R.c.id, child.c.state != _GONE)
+
+
+def is_eligible(now: Any) -> tuple[sa.ColumnElement[bool], ...]:
+    """Say of a row of `responses` that it may be tried now, age and children apart."""
+    return (
+        _R.c.state == _LIVE,
+        _R.c.quarantine_reason.is_(None),
+        sa.or_(_R.c.next_try_at.is_(None), _R.c.next_try_at <= now),
+    )
+
+
+def take(connection: sa.Connection, wanted: Sequence[Wanted], terms: Terms) -> list[Claim]:
+    """Claim those of `wanted` that may still be deleted, in their order, attempt first.
+
+    Everything that can have changed since the plan is judged again in this statement: state,
+    label set, age, next try, children. What fails is simply not claimed.
+    """
+    if not wanted:
+        return []
+    claim, number_attempts = _take(connection.dialect.name)
+    values = {
+        "wanted": json.dumps(wanted),
+        "the_account_id": terms.account_id,
+        "the_sweep_id": terms.sweep_id,
+        "the_token": terms.token,
+        "newest_pk": terms.newest_pk,
+        "now": terms.now,
+        "deadline": terms.deadline,
+    }
+    if not connection.execute(claim, values).rowcount:
+        return []
+    connection.execute(number_attempts, values)
+    order = {row.pk: index for index, row in enumerate(wanted)}
+    taken = _read(connection, terms)
+    return sorted(taken, key=lambda row: order[row.pk])
+
+
+def take_verifications(connection: sa.Connection, limit: int, terms: Terms) -> list[Claim]:
+    """Claim up to `limit` verifications that are due; they stay `verifying` throughout."""
+    due = (
+        sa.select(_R.c.id)
+        .where(
+            _R.c.account_id == terms.account_id,
+            _R.c.state == _VERIFYING,
+            _R.c.token.is_(None),
+            _R.c.verify_at <= terms.now,
+        )
+        .order_by(_R.c.verify_at, _R.c.id)
+        .limit(limit)
+        .with_for_update()
+    )
+    claimed = connection.execute(
+        sa.update(_R)
+        .where(_R.c.id.in_(due))
+        .values(token=terms.token, claim_deadline=terms.deadline)
+    )
+    return _read(connection, terms) if claimed.rowcount else []
+
+
+def verifications(connection: sa.Connection, account_id: int) -> int:
+    """Count the yeses of an account that are still to be verified."""
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(_R)
+        .where(_R.c.account_id == account_id, _R.c.state == _VERIFYING)
+    ).scalar_one()
+
+
+def free(connection: sa.Connection, account_id: int) -> int:
+    """Take back what an earlier sweeper left claimed; returns how many.
+
+    Only whoever holds the account's lock or lease may do so. A claimed response may have been
+    sent: it is marked as touched. A verification stays one.
+    """
+    quarantined = _R.c.quarantine_reason.is_not(None)
+    freed = connection.execute(
+        sa.update(_R)
+        .where(_R.c.account_id == account_id, _R.c.token.is_not(None), _R.c.state == _CLAIMED)
+        .values(
+            state=sa.case((quarantined, "quarantined"), else_="live"),
+            token=None,
+            claim_deadline=None,
+            touched=1,
+            ambiguous=_R.c.ambiguous + 1,
+        )
+    ).rowcount
+    verifying = connection.execute(
+        sa.update(_R)
+        .where(_R.c.account_id == account_id, _R.c.token.is_not(None))
+        .values(token=None, claim_deadline=None)
+    ).rowcount
+    return freed + verifying
+
+
+def first_attempts(connection: sa.Connection, account_id: int, since: int) -> int:
+    """Count the account's first DELETEs claimed since a moment, for the daily bound."""
+    attempts = tables.attempts
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(attempts)
+        .where(
+            attempts.c.account_id == account_id,
+            attempts.c.number == 1,
+            attempts.c.claimed_at >= since,
+            attempts.c.unsent == 0,
+        )
+    ).scalar_one()
+
+
+@cache
+def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
+    wanted = database.rows_for(dialect, "wanted", "pk", "label_set_id", "cutoff")
+    now = sa.bindparam("now", type_=sa.BigInteger)
+    token = sa.bindparam("the_token", type_=sa.Text)
+    claim = (
+        sa.update(_R)
+        .where(
+            _R.c.id == wanted.c.pk,
+            _R.c.label_set_id == wanted.c.label_set_id,
+            _R.c.created_at <= wanted.c.cutoff,
+            _R.c.account_id == sa.bindparam("the_account_id", type_=sa.BigInteger),
+            _R.c.id <= sa.bindparam("newest_pk", type_=sa.BigInteger),
+            *is_eligible(now),
+            ~has_child(),
+        )
+        .values(
+            state="claimed",
+            token=token,
+            claim_deadline=sa.bindparam("deadline", type_=sa.BigInteger),
+            claims=_R.c.claims + 1,
+            attempts=_R.c.attempts + 1,
+            next_try_at=None,
+            first_attempt_at=sa.func.coalesce(_R.c.first_attempt_at, now),
+            last_attempt_at=now,
+        )
+    )
+    claimed = sa.select(
+        _R.c.id,
+        _R.c.claims,
+        _R.c.account_id,
+        sa.bindparam("the_sweep_id", type_=sa.Text),
+        token,
+        now,
+    ).where(_R.c.id.in_(sa.select(wanted.c.pk)), _R.c.token == token)
+    columns = ["response_pk", "number", "account_id", "sweep_id", "token", "claimed_at"]
+    return claim, sa.insert(tables.attempts).from_select(columns, claimed)
+
+
+@cache
+def _claimed(dialect: str) -> sa.Select[str]:
+    same_sweep = _R.c.sweep_id == sa.bindparam("the_sweep_id", type_=sa.Text)
+    columns = (
+        *(_R.c.id, _R.c.response_id, _R.c.label_set_id, _R.c.claims, _R.c.token, _R.c.state),
+        *(_R.c.created_at, _R.c.registered_at, _R.c.item, _R.c.salt, _R.c.parent_id),
+        *(_R.c.attempts, _R.c.ambiguous, _R.c.failures, _R.c.touched),
+        *(_R.c.first_attempt_at, _R.c.last_attempt_at, _R.c.yes_at, _R.c.yes_key),
+        *(sa.case((same_sweep, _R.c.outcome)), _R.c.record_seq),
+    )
+    return sa.select(database.as_array(dialect, *columns)).where(
+        _R.c.account_id == sa.bindparam("the_account_id", type_=sa.BigInteger),
+        _R.c.token.is_not(None),
+        _R.c.token == sa.bindparam("the_token", type_=sa.Text),
+    )
+
+
+def _read(connection: sa.Connection, terms: Terms) -> list[Claim]:
+    text = connection.execute(
+        _claimed(connection.dialect.name),
+        {"the_account_id": terms.account_id, "the_sweep_id": terms.sweep_id, "the_token": terms.token},
+    ).scalar_one()
+    return [Claim._make(row) for row in json.loads(text or "[]")]

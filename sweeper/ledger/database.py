@@ -1,0 +1,299 @@
+"""Open the ledger's database, SQLite or PostgreSQL, with the settings that its promises rely on."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sweeper import errors
+from sweeper.ledger.tables import BIG
+
+BUSY_TIMEOUT: Final = 30
+"""Seconds that a statement waits for another process's commit."""
+
+# Releases in which the write-ahead log no longer loses a commit when it is reset under two
+# connections (sqlite.org/wal.html, "the WAL-reset bug"): 3.51.3 and the backports to 3.50 and 3.44.
+_WAL_SAFE_FROM: Final = (3, 51, 3)
+_WAL_BACKPORTS: Final = {(3, 50): 7, (3, 44): 6}
+
+_NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
+)
+
+
+def wal_is_safe(version: tuple[int, int, int]) -> bool:
+    """Say whether this SQLite may use the write-ahead log with several processes."""
+    backport = _WAL_BACKPORTS.get(version[:2])
+    return version >= _WAL_SAFE_FROM or (backport is not None and version[2] >= backport)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """An open ledger. `path` is the file of an SQLite ledger and None for PostgreSQL."""
+
+    engine: sa.Engine
+    path: Path | None
+    inode: tuple[int, int] | None
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.path is not None
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One writing transaction; SQLite takes its write lock at once (BEGIN IMMEDIATE)."""
+        self.check_file()
+        with _told(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One short reading transaction; it sees one state and never waits for a writer's turn."""
+        self.check_file()
+        reading = self.engine.execution_options(
+            **{"sweeper_read": True}
+            if self.is_sqlite
+            else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        )
+        with _told(), reading.begin() as connection:
+            yield connection
+
+    def check_file(self) -> None:
+        """Refuse to go on in a file that was unlinked or replaced: commits there are lost."""
+        if self.path is None or self.inode is None:
+            return
+        try:
+            status = self.path.stat()
+        except OSError:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != self.inode:
+            raise errors.LedgerReplaced(
+                f"the ledger file {self.path} was removed or replaced while it was open",
+                hint="put the right file back, then start sweeper again",
+            )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except exc.SQLAlchemyError as fault:
+        raise errors.LedgerError(_plain(fault), hint=_hint(fault)) from fault
+
+
+def _plain(fault: exc.SQLAlchemyError) -> str:
+    original = getattr(fault, "orig", None)
+    text = str(original if original is not None else fault).strip().splitlines()
+    return f"the ledger could not be used: {text[0] if text else type(fault).__name__}"
+
+
+def _hint(fault: exc.SQLAlchemyError) -> str:
+    text = str(getattr(fault, "orig", fault))
+    if "no such table" in text or ("relation" in text and "does not exist" in text):
+        return "run: sweeper db upgrade"
+    if "locked" in text:
+        return "another process keeps the ledger busy; try again when it is done"
+    if "full" in text:
+        return "free space on the ledger's disk; nothing more is sent until then"
+    return "see: sweeper db check"
+
+
+def open_database(url: str, *, create: bool = True) -> Database:
+    """Open the ledger that `url` names.
+
+    An SQLite file that does not exist yet is made, unless `create` is off; its folder must exist.
+    Raises ConfigurationError for a URL of another kind and LedgerError where it cannot be opened.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError:
+        raise errors.ConfigurationError(
+            "ledger.url is not a database URL",
+            hint="write sqlite:////var/lib/sweeper/ledger.db or postgresql://user@host/db",
+        ) from None
+    match parsed.get_backend_name():
+        case "sqlite":
+            return _open_sqlite(parsed, create=create)
+        case "postgresql":
+            return _open_postgresql(parsed)
+        case other:
+            raise errors.ConfigurationError(
+                f"ledger.url names {other}; only sqlite and postgresql are supported"
+            )
+
+
+def _open_sqlite(url: sa.URL, *, create: bool) -> Database:
+    if not url.database or url.database == ":memory:":
+        raise errors.ConfigurationError("ledger.url names no file: a ledger must outlive a process")
+    path = Path(url.database).absolute()
+    _check_place(path, create=create)
+    engine = sa.create_engine(
+        url.set(drivername="sqlite", database=str(path)),
+        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    with _told(), engine.connect() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema")
+    status = path.stat()
+    return Database(engine=engine, path=path, inode=(status.st_dev, status.st_ino))
+
+
+def _check_place(path: Path, *, create: bool) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise errors.LedgerError(f"the ledger's folder {folder} does not exist", hint="create it")
+    if not path.exists():
+        if not create:
+            raise errors.LedgerError(
+                f"the ledger file {path} does not exist", hint="run: sweeper db upgrade"
+            )
+        if not os.access(folder, os.W_OK):
+            raise errors.LedgerError(f"the ledger's folder {folder} cannot be written to")
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.close(descriptor)
+    kind = file_system(folder)
+    if kind in _NETWORK_FILE_SYSTEMS or kind.startswith("fuse."):
+        raise errors.LedgerError(
+            f"the ledger's folder {folder} is on a network file system ({kind}), where SQLite's"
+            " locks do not hold",
+            hint="put the ledger on a local disk, or use PostgreSQL",
+        )
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Name the type of the file system that holds `folder`; empty where it cannot be known."""
+    wanted = folder.resolve()
+    best, kind = -1, ""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        place = Path(left.split(" ")[4].replace("\\040", " "))
+        if wanted.is_relative_to(place) and len(place.parts) >= best:
+            best, kind = len(place.parts), right.split(" ")[0]
+    return kind
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    journal = "WAL" if wal_is_safe(sqlite3.sqlite_version_info[:3]) else "DELETE"
+    synchronous = "FULL" if journal == "WAL" else "EXTRA"
+    settings = (
+        f"journal_mode = {journal}",
+        f"synchronous = {synchronous}",
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+        "cell_size_check = ON",
+        "secure_delete = ON",
+        "cache_size = -65536",
+        "temp_store = MEMORY",
+    )
+    try:
+        for setting in settings:
+            connection.execute(f"PRAGMA {setting}").close()
+    except BaseException:
+        connection.close()  # the pool does not know it yet
+        raise
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reading = connection.get_execution_options().get("sweeper_read")
+    connection.exec_driver_sql("BEGIN DEFERRED" if reading else "BEGIN IMMEDIATE")
+
+
+def _open_postgresql(url: sa.URL) -> Database:
+    try:
+        engine = sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=4,
+            max_overflow=4,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            isolation_level="READ COMMITTED",
+            connect_args={
+                "connect_timeout": 10,
+                "application_name": "sweeper",
+                "keepalives_idle": 30,
+                "tcp_user_timeout": 30_000,
+                "options": "-c timezone=UTC -c lock_timeout=30s -c statement_timeout=120s"
+                " -c idle_in_transaction_session_timeout=60s",
+            },
+        )
+    except ModuleNotFoundError:
+        raise errors.ConfigurationError(
+            "ledger.url names PostgreSQL, but its driver is not installed",
+            hint="install sweeper[postgres]",
+        ) from None
+    with _told(), engine.connect() as connection:
+        durable = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+    if durable == "off":
+        engine.dispose()
+        raise errors.LedgerError(
+            "PostgreSQL runs with synchronous_commit = off: a crash would lose outcomes",
+            hint="ALTER ROLE … SET synchronous_commit = on",
+        )
+    return Database(engine=engine, path=None, inode=None)
+
+
+def rows(connection: sa.Connection, name: str, *columns: str) -> sa.Subquery:
+    """Read the JSON text bound as `name`, an array of arrays, as rows of the named columns.
+
+    A column is `name`, or `name:text` for text; others are 64-bit integers. One text parameter
+    crosses into the driver at once, whatever the number of rows. `ord` numbers rows from 0.
+    """
+    return rows_for(connection.dialect.name, name, *columns)
+
+
+def rows_for(dialect: str, name: str, *columns: str) -> sa.Subquery:
+    """Do what `rows` does for statements that are built once for each dialect."""
+    parameter: sa.ColumnElement[Any] = sa.bindparam(name, type_=sa.Text)
+    sqlite = dialect == "sqlite"
+    picked: list[sa.ColumnElement[Any]] = []
+    if sqlite:
+        each = sa.func.json_each(parameter).table_valued("key", "value", name=f"{name}_each")
+        picked.append(each.c.key.label("ord"))
+    else:
+        each = sa.func.jsonb_array_elements(sa.cast(parameter, JSONB)).table_valued(
+            sa.column("value", JSONB), with_ordinality="key", name=f"{name}_each"
+        )
+        each = each.render_derived()
+        picked.append((each.c.key - 1).label("ord"))
+    for index, column in enumerate(columns):
+        label, _, kind = column.partition(":")
+        value: sa.ColumnElement[Any]
+        if sqlite:
+            value = sa.func.json_extract(each.c.value, f"$[{index}]")
+            value = sa.type_coerce(value, sa.Text if kind == "text" else sa.BigInteger)
+        else:
+            text = each.c.value.op("->>")(sa.literal_column(str(index)))
+            value = sa.cast(text, sa.Text if kind == "text" else sa.BigInteger)
+        picked.append(value.label(label))
+    return sa.select(*picked).select_from(each).subquery(name)
+
+
+def as_array(dialect: str, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Gather all rows of a statement into one JSON text, an array of arrays, fetched at once."""
+    if dialect == "sqlite":
+        return sa.func.json_group_array(sa.func.json_array(*columns))
+    return sa.cast(sa.func.jsonb_agg(sa.func.jsonb_build_array(*columns)), sa.Text)
+
+
+def instant(connection: sa.Connection) -> int | None:
+    """Tell the database server's own time in microseconds; None for SQLite, which has none."""
+    if connection.dialect.name == "sqlite":
+        return None
+    seconds = sa.func.extract("epoch", sa.func.clock_timestamp())
+    return connection.execute(sa.select(sa.cast(seconds * 1_000_000, BIG))).scalar_one()

@@ -1,0 +1,132 @@
+"""See to it that one sweeper at a time works on an account, and that a lost one stops claiming."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from sweeper import errors
+from sweeper.ledger import database, tables
+
+TERM: Final = 15_000_000
+"""Microseconds on the database's clock for which a lease holds unless it is renewed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to sweep one account on PostgreSQL; `term` grows with every take-over."""
+
+    name: str
+    holder: str
+    term: int
+
+
+@contextmanager
+def file_lock(db: database.Database) -> Iterator[None]:
+    """Hold an SQLite ledger for one sweeper; the system frees it when the process ends.
+
+    Raises LedgerBusy where another process holds it. PostgreSQL has leases instead.
+    """
+    if db.path is None:
+        yield
+        return
+    path = db.path.with_name(db.path.name + ".lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.LedgerBusy(
+                f"another sweeper is at work on {db.path}",
+                hint="wait until it is done; sweeper status tells how far it is",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def acquire(connection: sa.Connection, account: str) -> Lease:
+    """Take the account's lease for one term; raises LedgerBusy while somebody else's runs."""
+    now = _now(connection)
+    holder = secrets.token_hex(8)
+    lease = tables.leases
+    row = connection.execute(
+        postgresql.insert(lease)
+        .values(name=account, holder=holder, term=1, expires_at=now + TERM)
+        .on_conflict_do_update(
+            index_elements=[lease.c.name],
+            set_={"holder": holder, "term": lease.c.term + 1, "expires_at": now + TERM},
+            where=lease.c.expires_at <= now,
+        )
+        .returning(lease.c.term)
+    ).one_or_none()
+    if row is None:
+        raise errors.LedgerBusy(
+            f"another sweeper is at work on account {account}",
+            hint="wait until it is done, or 15 seconds after it died",
+        )
+    return Lease(name=account, holder=holder, term=row.term)
+
+
+def renew(connection: sa.Connection, lease: Lease) -> None:
+    """Prolong the lease by a term; raises LedgerBusy where it has run out or been taken over."""
+    now = _now(connection)
+    renewed = connection.execute(
+        sa.update(tables.leases).where(*_is(lease, now)).values(expires_at=now + TERM)
+    )
+    if renewed.rowcount != 1:
+        raise _lost(lease)
+
+
+def check(connection: sa.Connection, lease: Lease | None) -> None:
+    """Hold the lease in share mode until the transaction ends; raises LedgerBusy when it is lost.
+
+    Every claim does so: a sweeper that was frozen past its term claims nothing more.
+    """
+    if lease is None:
+        return
+    held = connection.execute(
+        sa.select(tables.leases.c.term)
+        .where(*_is(lease, _now(connection)))
+        .with_for_update(read=True)
+    ).one_or_none()
+    if held is None:
+        raise _lost(lease)
+
+
+def release(connection: sa.Connection, lease: Lease) -> None:
+    """End the lease now, so that the next sweeper need not wait for its term."""
+    connection.execute(
+        sa.update(tables.leases)
+        .where(tables.leases.c.name == lease.name, tables.leases.c.holder == lease.holder)
+        .values(expires_at=0)
+    )
+
+
+def _is(lease: Lease, now: int) -> tuple[sa.ColumnElement[bool], ...]:
+    table = tables.leases
+    return (
+        table.c.name == lease.name,
+        table.c.holder == lease.holder,
+        table.c.term == lease.term,
+        table.c.expires_at > now,
+    )
+
+
+def _now(connection: sa.Connection) -> int:
+    now = database.instant(connection)
+    assert now is not None, "leases are PostgreSQL's; SQLite has the file lock"
+    return now
+
+
+def _lost(lease: Lease) -> errors.LedgerBusy:
+    return errors.LedgerBusy(
+        f"the lease on account {lease.name} was lost to another sweeper",
+        hint="nothing more was sent; the other sweeper goes on with the account",
+    )

@@ -1,0 +1,110 @@
+"""Append canonical records to the log, in the transaction of the change that they record."""
+
+import importlib.metadata
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from typing import Final
+
+import sqlalchemy as sa
+
+from sweeper.evidence import record
+from sweeper.evidence.record import RecordType
+from sweeper.ledger import database, tables
+
+_WRITER: Final = f"w-{secrets.token_hex(8)}"
+"""Names this process in its records: random, so that no host is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One record to be: its type and the fields of its own."""
+
+    type: RecordType
+    fields: Mapping[str, object]
+
+
+@cache
+def version() -> str:
+    return importlib.metadata.version("sweeper")
+
+
+def open_log(connection: sa.Connection, now: int) -> None:
+    """Give a new ledger its identity and its first record; `now` is in microseconds."""
+    ledger_id = secrets.token_hex(16)
+    connection.execute(
+        sa.insert(tables.ledger).values(
+            id=1,
+            ledger_id=ledger_id,
+            fingerprint_salt=secrets.token_hex(32),
+            log_origin=f"sweeper/{ledger_id}/1",
+        )
+    )
+    opened = Entry(type=RecordType.LOG_OPENED, fields={"previous": None, "reason": "initial"})
+    append(connection, [opened], now=now)
+
+
+def append(connection: sa.Connection, entries: Sequence[Entry], *, now: int) -> range:
+    """Write the records and return their sequence numbers.
+
+    `now` is in microseconds; no record is dated before the one before it. The log's head is
+    locked here, always after the rows of the change itself, so that writers never wait in a circle.
+    """
+    head = connection.execute(
+        sa.select(
+            tables.ledger.c.log_origin, tables.ledger.c.log_size, tables.ledger.c.log_last_at
+        ).with_for_update()
+    ).one()
+    first, at = head.log_size, max(now, head.log_last_at)
+    bodies = [
+        [
+            entry.type.value,
+            record.compose(
+                type=entry.type,
+                log=head.log_origin,
+                seq=first + index,
+                at_us=at,
+                writer=_WRITER,
+                sw=version(),
+                fields=entry.fields,
+            ),
+        ]
+        for index, entry in enumerate(entries)
+    ]
+    new = database.rows(connection, "new", "type:text", "body:text")
+    connection.execute(
+        sa.insert(tables.records).from_select(
+            ["seq", "type", "body"],
+            sa.select(
+                new.c.ord + sa.bindparam("first", type_=sa.BigInteger), new.c.type, new.c.body
+            ),
+        ),
+        {"new": json.dumps(bodies), "first": first},
+    )
+    connection.execute(
+        sa.update(tables.ledger).values(log_size=first + len(bodies), log_last_at=at)
+    )
+    return range(first, first + len(bodies))
+
+
+def append_with_reason(
+    connection: sa.Connection,
+    type: RecordType,  # noqa: A002 - the field's name in every record
+    fields: Mapping[str, object],
+    *,
+    reason: str,
+    now: int,
+) -> int:
+    """Write one record that a person gave a reason for.
+
+    The record holds the reason's salted hash; the text itself stands in a table beside it.
+    """
+    salt = secrets.token_hex(32)
+    hashed = sha256(f"{salt}\n{reason}".encode()).hexdigest()
+    entry = Entry(type=type, fields={**fields, "reason_sha256": hashed})
+    (seq,) = append(connection, [entry], now=now)
+    connection.execute(sa.insert(tables.reasons).values(seq=seq, salt=salt, text=reason))
+    return seq

@@ -1,0 +1,136 @@
+"""Read-only queries behind what people are shown: lateness, open work, attempts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+
+from sweeper.ledger import database, tables
+
+_R = tables.responses
+_A = tables.accounts
+_LIVE: sa.ColumnElement[str] = sa.literal_column("'live'")
+_CLAIMED: sa.ColumnElement[str] = sa.literal_column("'claimed'")
+_VERIFYING: sa.ColumnElement[str] = sa.literal_column("'verifying'")
+_QUARANTINED: sa.ColumnElement[str] = sa.literal_column("'quarantined'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """How many responses of a label set are past a moment, and when the oldest was created."""
+
+    count: int
+    oldest_created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One DELETE that was sent or about to be sent; times in microseconds.
+
+    `answer` None with `unsent` false: nobody knows what became of it.
+    """
+
+    number: int
+    sweep_id: str
+    claimed_at: int
+    unsent: bool
+    answered_at: int | None
+    answer: str | None
+    status: int | None
+
+
+def overdue(connection: sa.Connection, cuts: Sequence[tuple[int, int]]) -> Mapping[int, Overdue]:
+    """Count, by label set, what was created at or before its cut-off and is not gone."""
+    cut = database.rows(connection, "cuts", "label_set_id", "cutoff")
+    found: dict[int, Overdue] = {}
+    for state in (_LIVE, _CLAIMED, _VERIFYING, _QUARANTINED):
+        narrowed = _R.c.token.is_not(None) if state is _CLAIMED else sa.true()
+        statement = (
+            sa.select(_R.c.label_set_id, sa.func.count(), sa.func.min(_R.c.created_at))
+            .where(
+                _R.c.label_set_id == cut.c.label_set_id,
+                _R.c.created_at <= cut.c.cutoff,
+                _R.c.state == state,
+                narrowed,
+            )
+            .group_by(_R.c.label_set_id)
+        )
+        for key, count, oldest in connection.execute(statement, {"cuts": json.dumps(cuts)}):
+            known = found.get(key)
+            found[key] = Overdue(
+                count=count + (known.count if known else 0),
+                oldest_created_at=min(oldest, known.oldest_created_at) if known else oldest,
+            )
+    return found
+
+
+def aside(connection: sa.Connection) -> Mapping[str, Mapping[str, int]]:
+    """Count, by account, what is not simply live: claimed, verifying or quarantined."""
+    counted: dict[str, dict[str, int]] = {}
+    for name, state, condition in (
+        ("claimed", _CLAIMED, _R.c.token.is_not(None)),
+        ("verifying", _VERIFYING, sa.true()),
+        ("quarantined", _QUARANTINED, sa.true()),
+    ):
+        statement = (
+            sa.select(_A.c.name, sa.func.count())
+            .join_from(_R, _A, _R.c.account_id == _A.c.id)
+            .where(_R.c.state == state, condition)
+            .group_by(_A.c.name)
+        )
+        for account, count in connection.execute(statement):
+            counted.setdefault(account, {})[name] = count
+    return counted
+
+
+def quarantine_reasons(connection: sa.Connection) -> Mapping[str, int]:
+    """Count what is set aside by the reason why."""
+    statement = (
+        sa.select(_R.c.quarantine_reason, sa.func.count().label("number"))
+        .where(_R.c.state == _QUARANTINED)
+        .group_by(_R.c.quarantine_reason)
+        .order_by(_R.c.quarantine_reason)
+    )
+    return {row.quarantine_reason: row.number for row in connection.execute(statement)}
+
+
+def attempts(connection: sa.Connection, response_pk: int) -> Sequence[Attempt]:
+    table = tables.attempts
+    return [
+        Attempt(
+            number=row.number,
+            sweep_id=row.sweep_id,
+            claimed_at=row.claimed_at,
+            unsent=bool(row.unsent),
+            answered_at=row.answered_at,
+            answer=row.answer,
+            status=row.status,
+        )
+        for row in connection.execute(
+            sa.select(table).where(table.c.response_pk == response_pk).order_by(table.c.number)
+        )
+    ]
+
+
+OUTCOMES_OPEN: Final = ("failing", "not_visible", "unconfirmed", "still_present")
+"""Outcomes of responses that are live and tried again."""
+
+
+def open_outcomes(connection: sa.Connection, cuts: Sequence[tuple[int, int]]) -> Mapping[str, int]:
+    """Count live responses that are due and were tried, by what was found last."""
+    cut = database.rows(connection, "cuts", "label_set_id", "cutoff")
+    statement = (
+        sa.select(_R.c.outcome, sa.func.count().label("number"))
+        .where(
+            _R.c.label_set_id == cut.c.label_set_id,
+            _R.c.created_at <= cut.c.cutoff,
+            _R.c.state == _LIVE,
+            _R.c.outcome.in_(OUTCOMES_OPEN),
+        )
+        .group_by(_R.c.outcome)
+        .order_by(_R.c.outcome)
+    )
+    rows = connection.execute(statement, {"cuts": json.dumps(cuts)})
+    return {row.outcome: row.number for row in rows}

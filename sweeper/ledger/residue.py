@@ -1,0 +1,149 @@
+"""Count what is still due after a sweep, by the reason why it is still there."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from sweeper.ledger import claims, database, tables
+
+_R = tables.responses
+_LIVE: sa.ColumnElement[str] = sa.literal_column("'live'")
+_CLAIMED: sa.ColumnElement[str] = sa.literal_column("'claimed'")
+_VERIFYING: sa.ColumnElement[str] = sa.literal_column("'verifying'")
+_QUARANTINED: sa.ColumnElement[str] = sa.literal_column("'quarantined'")
+
+_PAGE: Final = 20_000
+UNTRIED: Final = "untried"
+"""Neither tried in this sweep nor kept by anything in the ledger: the sweep knows why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Which responses a sweep could have planned; times in microseconds."""
+
+    sweep_id: str
+    newest_pk: int
+    now: int
+
+
+def live(
+    db: database.Database, cuts: Iterable[tuple[int, int]], bounds: Bounds
+) -> Mapping[int, Counter[str]]:
+    """Count live responses that are due, by label set and reason.
+
+    A reason is the last outcome if this sweep found it, `backing_off`, `waiting` or `untried`.
+    Pages are read in transactions of their own, so that no commit waits for a count.
+    """
+    counted: dict[int, Counter[str]] = {}
+    for label_set_id, cutoff in cuts:
+        counts = counted.setdefault(label_set_id, Counter())
+        after: tuple[int, int] | None = (-(2**63), 0)
+        while after is not None:
+            after = _page(db, (label_set_id, cutoff), bounds, after, counts)
+    return counted
+
+
+def _page(
+    db: database.Database,
+    cut: tuple[int, int],
+    bounds: Bounds,
+    after: tuple[int, int],
+    counts: Counter[str],
+) -> tuple[int, int] | None:
+    with db.read() as connection:
+        text = connection.execute(
+            _reasons(connection.dialect.name),
+            {
+                "label_set_id": cut[0],
+                "cutoff": cut[1],
+                "after_created_at": after[0],
+                "after_id": after[1],
+                "sweep_id": bounds.sweep_id,
+                "newest_pk": bounds.newest_pk,
+                "now": bounds.now,
+            },
+        ).scalar_one()
+    rows = json.loads(text or "[]")
+    counts.update(reason for _, _, reason in rows if reason is not None)
+    return (rows[-1][0], rows[-1][1]) if len(rows) == _PAGE else None
+
+
+@cache
+def _reasons(dialect: str) -> sa.Select[str]:
+    def given(name: str) -> sa.BindParameter[int]:
+        return sa.bindparam(name, type_=tables.BIG)
+
+    reason = sa.case(
+        (_R.c.id > given("newest_pk"), None),
+        (_R.c.sweep_id == sa.bindparam("sweep_id", type_=sa.Text), _R.c.outcome),
+        (_R.c.next_try_at > given("now"), "backing_off"),
+        (claims.has_child(), "waiting"),
+        else_=UNTRIED,
+    )
+    page = (
+        sa.select(_R.c.created_at, _R.c.id, reason.label("reason"))
+        .where(
+            _R.c.state == _LIVE,
+            _R.c.label_set_id == given("label_set_id"),
+            _R.c.created_at <= given("cutoff"),
+            sa.tuple_(_R.c.created_at, _R.c.id)
+            > sa.tuple_(given("after_created_at"), given("after_id")),
+        )
+        .order_by(_R.c.created_at, _R.c.id)
+        .limit(_PAGE)
+        .subquery("page")
+    )
+    return sa.select(database.as_array(dialect, page.c.created_at, page.c.id, page.c.reason))
+
+
+def elsewhere(
+    connection: sa.Connection, cuts: Iterable[tuple[int, int]], newest_pk: int
+) -> Mapping[tuple[int, str], int]:
+    """Count what is due but not live, by (label set, reason).
+
+    `verifying` is everything whose yes is not yet verified, `quarantined` what is due or has no
+    time of creation, `stopped` what another process or a crash left claimed.
+    """
+    cut = database.rows(connection, "cuts", "label_set_id", "cutoff")
+    values = {"cuts": json.dumps([list(one) for one in cuts]), "newest_pk": newest_pk}
+    due = sa.and_(_R.c.label_set_id == cut.c.label_set_id, _R.c.created_at <= cut.c.cutoff)
+    known = _R.c.id <= sa.bindparam("newest_pk", type_=tables.BIG)
+    counted: Counter[tuple[int, str]] = Counter()
+    for state, reason, condition in (
+        (_CLAIMED, "stopped", sa.and_(_R.c.token.is_not(None), due)),
+        (_QUARANTINED, "quarantined", due),
+    ):
+        statement: sa.Select[Any] = (
+            sa.select(_R.c.label_set_id, sa.func.count())
+            .where(_R.c.state == state, known, condition)
+            .group_by(_R.c.label_set_id)
+        )
+        for label_set_id, number in connection.execute(statement, values):
+            counted[label_set_id, reason] += number
+    for state, reason, more in (
+        (_VERIFYING, "verifying", sa.true()),
+        (_QUARANTINED, "quarantined", _R.c.created_at.is_(None)),
+    ):
+        statement = (
+            sa.select(_R.c.label_set_id, sa.func.count())
+            .where(_R.c.state == state, more)
+            .group_by(_R.c.label_set_id)
+        )
+        for label_set_id, number in connection.execute(statement):
+            counted[label_set_id, reason] += number
+    return counted
+
+
+def oldest(connection: sa.Connection, label_set_id: int) -> int | None:
+    """When the oldest live response of a label set was created, in microseconds."""
+    at: int | None = connection.execute(
+        sa.select(sa.func.min(_R.c.created_at)).where(
+            _R.c.state == _LIVE, _R.c.label_set_id == label_set_id
+        )
+    ).scalar_one()
+    return at

@@ -1,0 +1,79 @@
+"""Open, close and look up sweeps."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from sweeper.evidence.record import RecordType
+from sweeper.ledger import records, tables
+from sweeper.ledger.records import Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRow:
+    """One sweep; `finished_at` and what follows are None while it runs or after it died."""
+
+    id: str
+    started_at: int
+    finished_at: int | None
+    complete: bool | None
+    stop_reason: str | None
+    summary: Mapping[str, object] | None
+
+
+def begin(connection: sa.Connection, sweep_id: str, *, now: int) -> None:
+    connection.execute(sa.insert(tables.sweeps).values(id=sweep_id, started_at=now))
+
+
+def keep_policies(connection: sa.Connection, sha256: str, *, now: int) -> None:
+    """Record the set of policies that is in force, whenever it is another than before."""
+    known = connection.execute(sa.select(tables.ledger.c.policies_sha256)).scalar_one()
+    if known == sha256:
+        return
+    entry = Entry(type=RecordType.POLICY_EFFECTIVE, fields={"policies_sha256": sha256})
+    records.append(connection, [entry], now=now)
+    connection.execute(sa.update(tables.ledger).values(policies_sha256=sha256))
+
+
+def finish(
+    connection: sa.Connection,
+    sweep_id: str,
+    *,
+    complete: bool,
+    stop_reason: str | None,
+    summary: Mapping[str, object],
+    now: int,
+) -> None:
+    """Close a sweep with its numbers, and record them."""
+    connection.execute(
+        sa.update(tables.sweeps)
+        .where(tables.sweeps.c.id == sweep_id)
+        .values(
+            finished_at=now,
+            complete=int(complete),
+            stop_reason=stop_reason,
+            summary=json.dumps(summary, sort_keys=True),
+        )
+    )
+    fields = {name: value for name, value in summary.items() if name != "type"}
+    records.append(connection, [Entry(type=RecordType.RUN_SUMMARY, fields=fields)], now=now)
+
+
+def latest(connection: sa.Connection, limit: int = 1, *, finished: bool = False) -> list[SweepRow]:
+    """The newest sweeps first; with `finished`, only those that came to their end."""
+    statement = sa.select(tables.sweeps).order_by(tables.sweeps.c.started_at.desc()).limit(limit)
+    if finished:
+        statement = statement.where(tables.sweeps.c.finished_at.is_not(None))
+    return [
+        SweepRow(
+            id=row.id,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            complete=None if row.complete is None else bool(row.complete),
+            stop_reason=row.stop_reason,
+            summary=None if row.summary is None else json.loads(row.summary),
+        )
+        for row in connection.execute(statement)
+    ]

@@ -1,0 +1,261 @@
+"""The only door to httpx: a transport of our own that never sends twice, and asks through it."""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import httpx
+
+from sweeper.errors import ConfigurationError, SweeperError
+from sweeper.provider import trust
+from sweeper.provider.connection import Connection
+from sweeper.provider.fault import Fault
+from sweeper.provider.reader import Reader
+from sweeper.provider.reply import Reply
+
+TOTAL_DEADLINE = timedelta(seconds=30)
+CONNECT_LIMIT = timedelta(seconds=10)
+IDLE_LIMIT = timedelta(seconds=15)
+"""Shorter than servers keep an idle connection, so that they do not close it as we send."""
+
+_NEXT_ADDRESS_AFTER = 0.25
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
+_TARGET = re.compile(rb"/[!-~]*")
+_OF_BODIES = {b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
+_METHODS = ("DELETE", "GET")
+_HEAD_ONLY = "head_only"
+_WHOLE = "whole"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """No whole answer came; `sent` is false only where certainly nothing was written."""
+
+    sent: bool
+    fault: Fault
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Asks one origin over HTTP/1.1, one question per connection at a time.
+
+    A question is written once. Until then a failure is `httpx.ConnectError` or
+    `httpx.ConnectTimeout`: certainly not sent. From then on it is `httpx.RemoteProtocolError`,
+    `httpx.ReadError` or `httpx.ReadTimeout`: perhaps carried out. The text of each is one word of
+    `Fault`. No redirects, cookies, proxies, environment or decompression. With the extension
+    `head_only` a 2xx is read no further than its headers; the answer's extension `whole` is
+    false when the body was not read to its end, and then it is empty.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        total: timedelta = TOTAL_DEADLINE,
+        connect: timedelta = CONNECT_LIMIT,
+        idle: timedelta = IDLE_LIMIT,
+    ) -> None:
+        url = httpx.URL(origin)
+        self._home = _home(url)
+        self._host = url.host
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._tls = (tls or trust.system()) if url.scheme == "https" else None
+        self._total = total.total_seconds()
+        self._connect_limit = connect.total_seconds()
+        self._idle_limit = idle.total_seconds()
+        self._idle: list[Connection] = []
+        self._alive: set[Connection] = set()
+        self._written: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        question = self._question(request)
+        reader = Reader(request.method, head_only=_HEAD_ONLY in request.extensions)
+        connection = None
+        try:
+            async with asyncio.timeout(self._total):
+                connection = self._take() or await self._connect()
+                told = await connection.exchange(question, reader)
+        except BaseException as error:
+            if connection is not None:
+                connection.abort()
+            if not isinstance(error, TimeoutError):
+                raise
+            kind = httpx.ConnectTimeout if connection is None else httpx.ReadTimeout
+            raise kind(Fault.TIMEOUT) from None
+        if isinstance(told, Fault):
+            raise _lost(told)
+        self._give_back(connection)
+        return httpx.Response(
+            told.status,
+            headers=told.headers,
+            stream=httpx.ByteStream(told.body),
+            extensions={_WHOLE: told.whole},
+        )
+
+    async def aclose(self) -> None:
+        """Drop every connection, those in use as well, and wait until they are gone."""
+        self._idle.clear()
+        gone = [connection.closed for connection in self._alive]
+        for connection in list(self._alive):
+            connection.abort()
+        if gone:
+            await asyncio.wait(gone)
+
+    def _question(self, request: httpx.Request) -> bytes:
+        """Put the request into bytes; refuse what this transport is not for, unsent."""
+        url = request.url
+        target, headers = url.raw_path, request.headers.raw
+        if _home(url) != self._home:
+            raise httpx.UnsupportedProtocol("another origin than this transport's")
+        if request.method not in _METHODS or _TARGET.fullmatch(target) is None:
+            raise httpx.LocalProtocolError("not a question that this transport may ask")
+        if headers != self._written[0]:
+            self._written = (headers, _block(headers))
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), target, self._written[1])
+
+    def _take(self) -> Connection | None:
+        """The connection that was used last, if it may be used again."""
+        idle, now = self._idle, asyncio.get_running_loop().time()
+        while idle and now - idle[0].idle_since >= self._idle_limit:
+            idle.pop(0).abort()
+        while idle:
+            connection = idle.pop()
+            if connection.is_quiet:
+                return connection
+            connection.abort()
+        return None
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.is_usable:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_limit):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._alive),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    happy_eyeballs_delay=_NEXT_ADDRESS_AFTER,
+                )
+        except TimeoutError:
+            raise httpx.ConnectTimeout(Fault.TIMEOUT) from None
+        except (OSError, UnicodeError) as error:
+            raise httpx.ConnectError(_unreached(error)) from None
+        # Under TLS a server may speak first, of session tickets; what else it says is not told
+        # apart from outside. In clear, whoever answers before being asked answers nobody.
+        if self._tls is None and not connection.is_quiet:
+            connection.abort()
+            raise httpx.ConnectError(Fault.PROTOCOL)
+        return connection
+
+
+class Door:
+    """One account's way to its provider: what comes back is a value, never an exception."""
+
+    def __init__(
+        self,
+        *,
+        origin: str,
+        headers: Mapping[str, str],
+        total_deadline: timedelta = TOTAL_DEADLINE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        check_headers(headers)
+        self._origin = origin
+        self._headers = dict(headers)
+        self._transport = Transport(origin, tls=tls, total=total_deadline)
+        # A request costs more to build than to aim anew; each serves one question at a time.
+        self._spare: dict[str, list[httpx.Request]] = {method: [] for method in _METHODS}
+
+    async def ask(self, method: str, target: str) -> Reply | Silence:
+        """Send one DELETE, or one GET of which a 2xx is read no further than its headers.
+
+        Raises:
+            SweeperError: the address came out other than given; nothing was sent.
+
+        """
+        url = self._aimed(target)
+        request = self._request(method, url)
+        try:
+            response = await self._transport.handle_async_request(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return Silence(sent=False, fault=Fault(str(error)))
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.ReadTimeout) as error:
+            return Silence(sent=True, fault=Fault(str(error)))
+        self._spare[method].append(request)
+        assert isinstance(response.stream, httpx.ByteStream)
+        return Reply(
+            status=response.status_code,
+            headers=response.headers.raw,
+            body=b"".join([part async for part in response.stream]),
+            whole=response.extensions[_WHOLE],
+        )
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def _aimed(self, target: str) -> httpx.URL:
+        url = httpx.URL(self._origin + target)  # scheme and host: the transport looks again
+        if not target.isascii() or url.raw_path != target.encode():
+            raise SweeperError("an address came out other than it was put together; not sent")
+        return url
+
+    def _request(self, method: str, url: httpx.URL) -> httpx.Request:
+        if self._spare[method]:
+            request = self._spare[method].pop()
+            request.url = url
+            return request
+        extensions = {_HEAD_ONLY: True} if method == "GET" else {}
+        return httpx.Request(method, url, headers=self._headers, extensions=extensions)
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what no header can carry, before a library puts it into the text of an error.
+
+    Raises:
+        ConfigurationError: names the header, never its value.
+
+    """
+    for name, value in headers.items():
+        if not value.isascii() or _VALUE.fullmatch(value.encode()) is None:
+            raise ConfigurationError(f"what is configured for {name} cannot stand in a header")
+
+
+def _block(headers: list[tuple[bytes, bytes]]) -> bytes:
+    for name, value in headers:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise httpx.LocalProtocolError("a header that cannot be sent")
+        if name.lower() in _OF_BODIES:
+            raise httpx.LocalProtocolError("questions have no body here")
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+def _home(url: httpx.URL) -> tuple[bytes, bytes, int | None]:
+    return url.raw_scheme, url.raw_host, url.port
+
+
+def _unreached(error: OSError | UnicodeError) -> Fault:
+    match error:
+        case socket.gaierror() | UnicodeError():
+            return Fault.DNS
+        case ssl.SSLError():
+            return Fault.TLS
+        case ConnectionRefusedError():
+            return Fault.REFUSED
+        case _:
+            return Fault.UNREACHABLE
+
+
+def _lost(fault: Fault) -> httpx.TransportError:
+    if fault is Fault.RESET:
+        return httpx.ReadError(fault)
+    return httpx.RemoteProtocolError(fault)

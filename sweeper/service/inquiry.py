@@ -1,0 +1,207 @@
+"""Answer questions about the ledger without sending anything: the plan, one response, the state."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sweeper.config.settings import Config
+from sweeper.domain import decision, labels, moment, plan
+from sweeper.domain.decision import Decision, Facts
+from sweeper.domain.pacing import Pacer
+from sweeper.domain.plan import AccountPlan, Plan
+from sweeper.domain.response import ResponseId
+from sweeper.engine import planning
+from sweeper.engine.planning import Planner, Scope
+from sweeper.ledger import accounts, admission, claims, registrations, reports, responses, sweeps
+from sweeper.ledger.accounts import OpenBreaker
+from sweeper.ledger.database import Database
+from sweeper.ledger.reports import Attempt
+from sweeper.ledger.responses import Response
+from sweeper.ledger.sweeps import SweepRow
+from sweeper.service import assembly, intake
+
+
+def admit(config: Config, db: Database) -> None:
+    """Take in what applications have registered, unless the clock is known to be wrong."""
+    watch = assembly.watch(config)
+    longest = intake.longest_ids(config)
+    left = True
+    while left:
+        with db.write() as connection:
+            if watch.doubt(connection, trust_local=True) is not None:
+                return
+            now = moment.to_us(watch.clock.wall())
+            left = admission.drain(connection, now=now, longest=longest).left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """One account's plan with the guards' word on it, and how long it takes."""
+
+    plan: AccountPlan
+    refusal: str | None
+    requests: int
+    takes: timedelta
+
+
+def outlooks(config: Config, db: Database, bounds: Scope) -> tuple[Plan, Sequence[Outlook]]:
+    """Plan as a sweep would now, and reckon how long it takes at the configured rates."""
+    admit(config, db)
+    made = Planner(db, bounds, datetime.now(UTC)).make()
+    seen = []
+    for one in made.accounts:
+        account = config.account(one.account)
+        assert account is not None, "only configured accounts are planned"
+        with db.read() as connection:
+            row = accounts.get(connection, one.account)
+            verifying = 0 if row is None else claims.verifications(connection, row.id)
+        requests = plan.requests(one.planned, verifying, verify=account.verify)
+        seen.append(
+            Outlook(
+                plan=one,
+                refusal=plan.refusal(one, bounds.guards),
+                requests=requests,
+                takes=plan.duration(requests, 1 / Pacer(rate=account.rate_per_second).spacing),
+            )
+        )
+    return made, seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What holds for one response, and what has been tried."""
+
+    response: Response
+    decision: Decision
+    waiting_for: Sequence[str]
+    attempts: Sequence[Attempt]
+    stopped: Sequence[OpenBreaker]
+
+
+def explain(config: Config, db: Database, response_id: str, account: str | None) -> Explanation:
+    """Say which policy decides about a response, when it is due and what it waits for.
+
+    Raises UnknownResponse, or UsageError where several accounts hold one of that id.
+    """
+    admit(config, db)
+    with db.read() as connection:
+        row = responses.show(connection, response_id, account)
+        children = responses.children(connection, row.id)
+        tried = reports.attempts(connection, row.id)
+        stopped = accounts.open_breakers(connection, row.account)
+    facts = Facts(
+        state=row.state,
+        account=row.account,
+        created_at=None if row.created_at is None else moment.from_us(row.created_at),
+        labels=labels.read(row.labels),
+        next_try_at=None if row.next_try_at is None else moment.from_us(row.next_try_at),
+        waiting_for=tuple(ResponseId(child.response_id) for child in children),
+        quarantine_reason=row.quarantine_reason,
+        configured=config.account(row.account) is not None,
+        outcome=row.outcome,
+    )
+    return Explanation(
+        response=row,
+        decision=decision.decide(facts, config.policies, datetime.now(UTC)),
+        waiting_for=[child.response_id for child in children],
+        attempts=tried,
+        stopped=stopped,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """What is past its deadline by one policy."""
+
+    policy: str
+    count: int
+    oldest: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How things stand: late, stopped, open, and the last sweep."""
+
+    now: datetime
+    sweep: SweepRow | None
+    finished: SweepRow | None
+    due: int
+    late: Sequence[Late]
+    stopped: Sequence[OpenBreaker]
+    open: Mapping[str, int]
+    aside: Mapping[str, Mapping[str, int]]
+    quarantined: Mapping[str, int]
+    live: Mapping[str, int]
+    unmatched: int
+    no_account: Mapping[str, int]
+    waiting_for_admission: int
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is late, stopped or set aside."""
+        return not (self.late or self.stopped or self.quarantined)
+
+
+def status(config: Config, db: Database) -> Status:
+    """Read how things stand now."""
+    now = datetime.now(UTC)
+    with db.read() as connection:
+        sets = responses.label_sets(connection)
+        newest = sweeps.latest(connection)
+        finished = sweeps.latest(connection, finished=True)
+        stopped = accounts.open_breakers(connection)
+        aside = reports.aside(connection)
+        quarantined = reports.quarantine_reasons(connection)
+        waiting = registrations.waiting(connection)
+    ruled, unmatched = planning.rule(sets, config.policies, now)
+    live: Counter[str] = Counter()
+    for one in sets:
+        live[one.account] += one.live_count
+    due, no_account, outcomes = _due(config, db, ruled, now)
+    return Status(
+        now=now,
+        sweep=newest[0] if newest else None,
+        finished=finished[0] if finished else None,
+        due=due,
+        late=_late(db, ruled, now),
+        stopped=stopped,
+        open=outcomes,
+        aside=aside,
+        quarantined=quarantined,
+        live=live,
+        unmatched=unmatched,
+        no_account=no_account,
+        waiting_for_admission=waiting,
+    )
+
+
+def _due(
+    config: Config, db: Database, ruled: Sequence[planning.Ruled], now: datetime
+) -> tuple[int, Mapping[str, int], Mapping[str, int]]:
+    total, outcomes, elsewhere = 0, Counter[str](), Counter[str]()
+    for one in ruled:
+        cut = [(one.row.id, moment.to_us(one.cutoff))]
+        with db.read() as connection:
+            counts = responses.due_counts(connection, cut, moment.to_us(now))
+            outcomes.update(reports.open_outcomes(connection, cut))
+        number = sum(sum(count) for count in counts.values())
+        total += number
+        if config.account(one.row.account) is None and number:
+            elsewhere[one.row.account] += number
+    return total, elsewhere, outcomes
+
+
+def _late(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Sequence[Late]:
+    counts: Counter[str] = Counter()
+    oldest: dict[str, timedelta] = {}
+    for one in ruled:
+        cutoff = one.cutoff - one.policy.deadline
+        with db.read() as connection:
+            found = reports.overdue(connection, [(one.row.id, moment.to_us(cutoff))])
+        for late in found.values():
+            name = one.policy.name
+            counts[name] += late.count
+            past = now - (moment.from_us(late.oldest_created_at) + one.keep + one.policy.deadline)
+            oldest[name] = max(past, oldest.get(name, timedelta(0)))
+    return [Late(policy=name, count=count, oldest=oldest[name]) for name, count in counts.items()]

@@ -1,0 +1,148 @@
+"""What people do about accounts: check them, lift what stops them, accept what has changed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sweeper import errors
+from sweeper.config.settings import Config
+from sweeper.domain import moment
+from sweeper.domain.event import Event
+from sweeper.domain.notfound import NotFound
+from sweeper.domain.outcome import Breaker
+from sweeper.domain.secret import Secret
+from sweeper.engine import opening
+from sweeper.engine.account import Account, Stop
+from sweeper.ledger import accounts, leases, sightings
+from sweeper.ledger.database import Database
+from sweeper.service import assembly
+from sweeper.service.assembly import Workshop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a control showed. `clock_off` is how far our clock is from the provider's `Date`."""
+
+    account: str
+    result: str
+    provider_account_id: str | None
+    key_fingerprint: str
+    reads_by_id: bool
+    clock_off: timedelta | None
+    stopped: Stop | None
+    waits_for: tuple[Breaker, ...]
+
+
+def check(config: Config, db: Database, name: str, key: Secret) -> Checked:
+    """Make a control now: whose account it is, and whether its responses can be seen."""
+    return asyncio.run(_check(config, db, name, key))
+
+
+def reset(
+    config: Config, db: Database, name: str, key: Secret, *, expect_absent: int, reason: str
+) -> tuple[Checked, list[Breaker]]:
+    """Let a stopped account go on, after a fresh control; `expect_absent` more may be missing.
+
+    Raises AccountStopped where the control does not pass.
+    """
+    checked = check(config, db, name, key)
+    if checked.stopped is not None:
+        raise errors.AccountStopped(
+            f"account {name} stays stopped: {checked.stopped.detail}",
+            hint="mend that first, then reset it again",
+        )
+    with leases.file_lock(db), db.write() as connection:
+        row = accounts.get(connection, name)
+        assert row is not None, "an account that was checked has a row"
+        now = moment.to_us(assembly.watch(config).clock.wall())
+        closed = accounts.close_breakers(connection, row, Breaker, reason=reason, now=now)
+        seen = NotFound(recent="", expect_absent=expect_absent)
+        accounts.save_not_found(connection, row.id, seen)
+    return checked, closed
+
+
+def accept(config: Config, db: Database, name: str, key: Secret, *, reason: str) -> Checked:
+    """Bind the name to the account that the configuration reaches now.
+
+    Raises AccountStopped where the provider does not say or allow it.
+    """
+    return asyncio.run(_accept(config, db, name, key, reason))
+
+
+async def _check(config: Config, db: Database, name: str, key: Secret) -> Checked:
+    async with _opened(config, db, name, key) as account:
+        clash = opening.conflict(account)
+        if clash is not None:
+            account.stop(Breaker.IDENTITY, clash)
+            return _checked(account, "identity", ())
+        with db.read() as connection:
+            sample = sightings.newest_live(connection, account.row.id, opening.LOOKED_AT)
+        result = await opening.control(account, sample)
+        now = moment.to_us(account.watch.clock.wall())
+        with db.write() as connection:
+            account.row = opening.keep(connection, account, result, now)
+            waiting = accounts.open_breakers(connection, name)
+        return _checked(account, result, tuple(one.breaker for one in waiting))
+
+
+async def _accept(config: Config, db: Database, name: str, key: Secret, reason: str) -> Checked:
+    async with _opened(config, db, name, key) as account:
+        settings = account.settings
+        account.pinned = settings.account_id
+        result = await opening.control(account, ())
+        if account.stopped is not None:
+            raise errors.AccountStopped(
+                f"account {name} cannot be accepted: {account.stopped.detail}"
+            )
+        now = moment.to_us(account.watch.clock.wall())
+        with leases.file_lock(db), db.write() as connection:
+            accounts.pin(
+                connection,
+                account.row.id,
+                provider=settings.provider,
+                base_url=settings.base_url,
+                pinned_account_id=account.pinned,
+                key_fingerprint=account.key_fingerprint,
+                reason=reason,
+                now=now,
+            )
+            accounts.close_breakers(
+                connection, account.row, [Breaker.IDENTITY], reason=reason, now=now
+            )
+        return _checked(account, result, ())
+
+
+@asynccontextmanager
+async def _opened(config: Config, db: Database, name: str, key: Secret) -> AsyncIterator[Account]:
+    configured = config.account(name)
+    if configured is None:
+        names = ", ".join(str(one.name) for one in config.accounts) or "none"
+        raise errors.UnknownAccount(
+            f"no account {name!r} is configured", hint=f"configured are: {names}"
+        )
+    shop = Workshop(db=db, watch=assembly.watch(config), emit=_ignore)
+    account = assembly.open_account(shop, configured, key)
+    try:
+        yield account
+    finally:
+        await account.aclose()
+
+
+def _ignore(_happened: Event) -> None:
+    """Whoever asked is told the result itself."""
+
+
+def _checked(account: Account, result: str, waiting: tuple[Breaker, ...]) -> Checked:
+    sighting = account.watch.sighting
+    return Checked(
+        account=account.name,
+        result=result,
+        provider_account_id=account.pinned,
+        key_fingerprint=account.key_fingerprint,
+        reads_by_id=account.get_seen,
+        clock_off=None if sighting is None else sighting.wall - sighting.date,
+        stopped=account.stopped,
+        waits_for=waiting,
+    )

@@ -1,0 +1,99 @@
+"""Turn events into log lines: one static name each, flat fields, no key and no content."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, assert_never
+
+from sweeper.domain import event
+from sweeper.domain.event import Event
+from sweeper.domain.outcome import Outcome
+from sweeper.domain.summary import rfc3339
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+
+class EventLog:
+    """Writes each event as one line; `response_ids` says whether lines may name responses."""
+
+    def __init__(self, logger: "FilteringBoundLogger", *, response_ids: bool) -> None:
+        self._logger = logger
+        self._response_ids = response_ids
+
+    def __call__(self, happened: Event) -> None:
+        match happened:
+            case event.ResponseSettled():
+                self._settled(happened)
+            case event.BreakerOpened():
+                self._breaker(happened)
+            case event.SweepStarted():
+                self._logger.info(
+                    happened.name,
+                    sweep_id=happened.sweep_id,
+                    due=happened.due,
+                    planned=happened.planned,
+                    ids_sha256=dict(happened.ids_sha256),
+                )
+            case event.SweepFinished():
+                numbers = {key: value for key, value in happened.numbers.items() if key != "type"}
+                log = self._logger.info if happened.complete else self._logger.warning
+                log(happened.name, **numbers)
+            case event.AccountChecked():
+                self._logger.info(happened.name, account=happened.account, result=happened.result)
+            case event.ClaimsFreed():
+                self._logger.warning(happened.name, account=happened.account, count=happened.count)
+            case event.ClockDoubted() | event.GuardRefused():
+                self._logger.error(happened.name, account=happened.account, detail=happened.detail)
+            case event.Throttled():
+                self._logger.warning(
+                    happened.name,
+                    account=happened.account,
+                    pause_seconds=_seconds(happened.pause),
+                    rate_per_second=round(happened.rate_per_second, 3),
+                )
+            case _:
+                assert_never(happened)
+
+    def _settled(self, happened: event.ResponseSettled) -> None:
+        fields: dict[str, object] = {
+            "sweep_id": happened.sweep_id,
+            "account": happened.account,
+            "policy": happened.policy,
+            "outcome": happened.outcome.value,
+            "verified": happened.verified,
+            "attempt": happened.attempt,
+            "status": happened.status,
+            "overdue_seconds": _seconds(happened.overdue),
+        }
+        if self._response_ids:
+            fields["response_id"] = happened.response_id
+        if happened.next_try_at is not None:
+            fields["next_try_at"] = _instant(happened.next_try_at)
+        if happened.late:
+            fields["late"] = True
+        match happened.outcome:
+            case Outcome.STILL_PRESENT:
+                self._logger.error(happened.name, **fields)
+            case Outcome.REJECTED | Outcome.NOT_VISIBLE | Outcome.UNCONFIRMED | Outcome.FAILING:
+                self._logger.warning(happened.name, **fields)
+            case _:
+                self._logger.info(happened.name, **fields)
+
+    def _breaker(self, happened: event.BreakerOpened) -> None:
+        fields: dict[str, object] = {
+            "account": happened.account,
+            "breaker": happened.breaker.value,
+            "detail": happened.detail,
+            "kept_past_its_time": happened.kept,
+            "oldest_due_at": _instant(happened.oldest_due_at),
+        }
+        if happened.settled_absent and self._response_ids:
+            fields["settled_absent_since_last_yes"] = list(happened.settled_absent)
+        self._logger.error(happened.name, **fields)
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    return None if length is None else length.total_seconds()
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)

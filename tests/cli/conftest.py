@@ -1,0 +1,47 @@
+"""A configuration with a ledger of its own, and the command within the test's process."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.cli import main
+from tests.support.command import Result, Run
+
+CONFIG = """
+[ledger]
+url = "{url}"
+
+[accounts.main]
+provider = "fireworks"
+api_key_env = "NO_SUCH_KEY"
+
+[[policies]]
+name = "support"
+match = {{ labels = {{ app = "support" }} }}
+delete_after = "14d"
+deadline = "1d"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, sqlite_url: str) -> Path:
+    """The path of a configuration whose ledger is empty and upgraded."""
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(url=sqlite_url))
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process: `run("check", stdin=b"…")`."""
+
+    def call(*arguments: object, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        code = main.run([str(each) for each in arguments])
+        written = capsys.readouterr()
+        return Result(code=code, out=written.out, err=written.err)
+
+    return call
