@@ -51,7 +51,7 @@ def _file(path: Path, place: str, environ: Mapping[str, str]) -> bytes:
     """Read a file that only we, or root, may read; opened once, so that it cannot be exchanged."""
     try:
         # A pipe must not keep us waiting, hence O_NONBLOCK.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as failure:
         reason = getattr(failure, "strerror", None) or "not a path"

@@ -197,7 +197,6 @@ def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
             _R.c.id == wanted.c.pk,
             _R.c.label_set_id == wanted.c.label_set_id,
             _R.c.created_at <= wanted.c.cutoff,
-            _R.c.account_id == sa.bindparam("the_account_id", type_=sa.BigInteger),
             _R.c.id <= sa.bindparam("newest_pk", type_=sa.BigInteger),
             *is_eligible(now),
             ~has_child(),
@@ -245,6 +244,10 @@ def _claimed(dialect: str) -> sa.Select[str]:
 def _read(connection: sa.Connection, terms: Terms) -> list[Claim]:
     text = connection.execute(
         _claimed(connection.dialect.name),
-        {"the_account_id": terms.account_id, "the_sweep_id": terms.sweep_id, "the_token": terms.token},
+        {
+            "the_account_id": terms.account_id,
+            "the_sweep_id": terms.sweep_id,
+            "the_token": terms.token,
+        },
     ).scalar_one()
     return [Claim._make(row) for row in json.loads(text or "[]")]

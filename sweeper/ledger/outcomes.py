@@ -115,7 +115,9 @@ def _statements(dialect: str) -> _Statements:
             token=None,
             claim_deadline=None,
             outcome=sa.func.coalesce(new.c.outcome, _R.c.outcome),
-            sweep_id=sa.case((said, sa.bindparam("the_sweep_id", type_=sa.Text)), else_=_R.c.sweep_id),
+            sweep_id=sa.case(
+                (said, sa.bindparam("the_sweep_id", type_=sa.Text)), else_=_R.c.sweep_id
+            ),
             verified=new.c.verified,
             touched=sa.case((new.c.touched == 1, 1), else_=_R.c.touched),
             ambiguous=_R.c.ambiguous + new.c.ambiguous,

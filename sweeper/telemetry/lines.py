@@ -25,8 +25,7 @@ def stamp(_logger: object, level: str, event: Event) -> Event:
 
 
 def to_json(_logger: object, _level: str, event: Event) -> str:
-    # DEL is the one control character that ASCII JSON leaves as it is.
-    return _ENCODE(event).replace("\x7f", "\\u007f")
+    return _ENCODE(event)
 
 
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
