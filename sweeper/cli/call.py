@@ -1,9 +1,10 @@
 """What one call of the command was given, and how its verb comes to configuration and ledger."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ class Call:
 
     config_path: Path | None
     level: int
+
+    def quieter(self) -> "Call":
+        """The same call with warnings and errors only, unless more was asked for."""
+        asked_for_more = self.level < logging.INFO
+        return self if asked_for_more else replace(self, level=max(self.level, logging.WARNING))
 
     def config(self) -> "Config":
         from sweeper.config import load

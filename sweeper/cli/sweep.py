@@ -1,6 +1,7 @@
 """`sweeper sweep`: delete what is due, once."""
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -72,19 +73,22 @@ def sweep_once(
     bounds: "Scope",
     *,
     dry_run: bool = False,
+    listener: "Emit | None" = None,
 ) -> "Ended":
-    """Sweep with logs, and with a progress bar on a terminal."""
+    """Sweep with logs, and with a progress bar on a terminal; `listener` hears each event too."""
     import asyncio
 
     from sweeper.service import sweeping
     from sweeper.telemetry import events, logs
 
-    call.start_logs(config, keys.values())
+    # On a terminal the bar shows the progress, and a line for each response would bury it.
+    shown = call.quieter() if sys.stderr.isatty() else call
+    shown.start_logs(config, keys.values())
     log = events.EventLog(logs.logger(), response_ids=config.log.response_ids)
     if dry_run:
         return asyncio.run(sweeping.rehearse(config, database, bounds, log))
     with Bar("deleting") as bar:
-        return asyncio.run(sweeping.run(config, database, keys, bounds, _told(log, bar)))
+        return asyncio.run(sweeping.run(config, database, keys, bounds, _told(log, bar, listener)))
 
 
 def code(ended: "Ended") -> int:
@@ -96,7 +100,7 @@ def code(ended: "Ended") -> int:
     return 0 if ended.summary.complete or ended.summary.dry_run else INCOMPLETE
 
 
-def _told(log: "Emit", bar: Bar) -> "Emit":
+def _told(log: "Emit", bar: Bar, listener: "Emit | None") -> "Emit":
     from sweeper.domain import event
     from sweeper.domain.outcome import TERMINAL
 
@@ -106,6 +110,8 @@ def _told(log: "Emit", bar: Bar) -> "Emit":
         elif isinstance(happened, event.ResponseSettled) and happened.outcome in TERMINAL:
             bar.advance(1)
         log(happened)
+        if listener is not None:
+            listener(happened)
 
     return emit
 

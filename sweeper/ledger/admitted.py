@@ -23,6 +23,14 @@ _SETS = tables.label_sets
 _ITEM: Final = 16
 _SALT: Final = 32
 """Bytes of randomness in an item's name and in the salt of its commitments."""
+_BYTES: Final = _ITEM + _SALT
+
+_PLAIN: Final = ("account_id", "response_id:text", "label_set_id", "created_at")
+_WHOLE: Final = (
+    *_PLAIN,
+    *("first_created_at", "subject:text", "previous_response_id:text", "parent_id"),
+    *("state:text", "quarantine_reason:text"),
+)
 
 
 class _Orphan(NamedTuple):
@@ -40,44 +48,43 @@ def write(connection: sa.Connection, known: Standings, now: int) -> None:
     their keys: nobody waits in a circle.
     """
     new = sorted(
-        (row for row in known if row.is_new), key=lambda row: (row.account_id, row.response_id)
+        (row for row in known if row.is_new),
+        key=lambda row: (not row.is_plain, row.account_id, row.response_id),
     )
-    salts = _number(connection, new)
+    random = _number(connection, new)
     orphans = _orphans(connection, new)
     decided = links.decide(connection, _wanted(known, orphans))
     _lock(connection, known, orphans)
     aside = [row for row in known if row.is_disputed and _set_aside(row)]
     aside += [row for row in new if not row.is_response]
-    items = {row.pk: row.item for row in (*known, *orphans)}
-    entries = [*_registered(new), *_quarantined(aside), *_dropped(decided.dropped, items)]
+    entries = [*_registered(new), *_quarantined(aside)]
+    if decided.dropped:
+        items = {row.pk: row.item for row in (*known, *orphans)}
+        entries += _dropped(decided.dropped, items)
     seqs = records.append(connection, entries, now=now) if entries else range(0)
     parents = {link.child: link.parent for link in decided.made}
     if new:
-        _insert(connection, new, salts, parents, registered_at=now, seq=seqs[0])
+        _insert(connection, new, random, parents, at=now, seq=seqs[0])
     _update(connection, [row for row in known if row.is_changed and not row.is_new])
     _link(connection, parents, {row.pk for row in new})
     _count(connection, new, aside)
 
 
-def _number(connection: sa.Connection, new: Sequence[Standing]) -> list[str]:
-    """Give the new rows their keys and their items' names; return a salt for each."""
+def _number(connection: sa.Connection, new: Sequence[Standing]) -> bytes:
+    """Give the new rows successive keys and their items' names; return what they are made of."""
     if not new:
-        return []
+        return b""
     if connection.dialect.name == "sqlite":
-        last = connection.execute(sa.select(sa.func.max(_R.c.id))).scalar_one() or 0
-        keys: Sequence[int] = range(last + 1, last + len(new) + 1)
+        first = (connection.execute(sa.select(sa.func.max(_R.c.id))).scalar_one() or 0) + 1
     else:
-        series = sa.func.generate_series(1, len(new)).table_valued("n")
-        following = sa.func.nextval(sa.func.pg_get_serial_sequence("responses", "id"))
-        keys = sorted(connection.execute(sa.select(following).select_from(series)).scalars())
-    random = os.urandom(len(new) * (_ITEM + _SALT)).hex()
-    width = 2 * (_ITEM + _SALT)
-    salts = []
-    for index, (row, key) in enumerate(zip(new, keys, strict=True)):
-        row.pk = key
-        row.item = random[index * width : index * width + 2 * _ITEM]
-        salts.append(random[index * width + 2 * _ITEM : (index + 1) * width])
-    return salts
+        sequence = sa.func.pg_get_serial_sequence("responses", "id")
+        first = connection.execute(sa.select(sa.func.nextval(sequence))).scalar_one()
+        connection.execute(sa.select(sa.func.setval(sequence, first + len(new) - 1)))
+    random = os.urandom(len(new) * _BYTES)
+    for index, row in enumerate(new):
+        row.pk = first + index
+        row.item = random[index * _BYTES : index * _BYTES + _ITEM].hex()
+    return random
 
 
 def _orphans(connection: sa.Connection, new: Sequence[Standing]) -> list[_Orphan]:
@@ -175,19 +182,21 @@ def _dropped(dropped: Sequence[Link], items: Mapping[int, str]) -> list[Entry]:
 def _insert(
     connection: sa.Connection,
     new: Sequence[Standing],
-    salts: Sequence[str],
+    random: bytes,
     parents: Mapping[int, int],
     *,
-    registered_at: int,
+    at: int,
     seq: int,
 ) -> None:
-    rows = [
-        [
-            row.pk,
+    """Insert the new rows: most of them are plain, and need the fewest columns to cross."""
+    plain = sum(1 for row in new if row.is_plain)
+    short = [
+        (row.account_id, row.response_id, row.label_set_id, row.created_at) for row in new[:plain]
+    ]
+    long = [
+        (
             row.account_id,
             row.response_id,
-            row.item,
-            salt,
             row.label_set_id,
             row.created_at,
             row.first_created_at,
@@ -196,28 +205,42 @@ def _insert(
             parents.get(row.pk),
             row.state,
             row.quarantine_reason,
-        ]
-        for row, salt in zip(new, salts, strict=True)
+        )
+        for row in new[plain:]
     ]
-    connection.execute(
-        _insertion(connection.dialect.name),
-        {"new": json.dumps(rows), "registered_at": registered_at, "registered_seq": seq},
-    )
+    split = plain * _BYTES
+    for names, rows, part in ((_PLAIN, short, random[:split]), (_WHOLE, long, random[split:])):
+        if rows:
+            values = {"new": json.dumps(rows), "random": part, "at": at, "seq": seq}
+            first = new[0].pk if names is _PLAIN else new[plain].pk
+            connection.execute(
+                _insertion(connection.dialect.name, names), values | {"first": first}
+            )
 
 
 @cache
-def _insertion(dialect: str) -> sa.Insert:
-    new = database.rows_for(
-        dialect,
-        "new",
-        *("id", "account_id", "response_id:text", "item:text", "salt:text", "label_set_id"),
-        *("created_at", "first_created_at", "subject:text", "previous_response_id:text"),
-        *("parent_id", "state:text", "quarantine_reason:text"),
-    )
-    same = [sa.bindparam(name, type_=tables.BIG) for name in ("registered_at", "registered_seq")]
-    columns = [column for column in new.c if column.name != "ord"]
-    names = [*(column.name for column in columns), *(value.key for value in same)]
-    return sa.insert(_R).from_select(names, sa.select(*columns, *same))
+def _insertion(dialect: str, names: tuple[str, ...]) -> sa.Insert:
+    new = database.rows_for(dialect, "new", *names)
+    first, at, seq = (sa.bindparam(name, type_=tables.BIG) for name in ("first", "at", "seq"))
+    columns = {column.name: column for column in new.c if column.name != "ord"}
+    values: dict[str, sa.ColumnElement[Any]] = {
+        "id": new.c.ord + first,
+        "item": _hexadecimal(dialect, new.c.ord * _BYTES + 1, _ITEM),
+        "salt": _hexadecimal(dialect, new.c.ord * _BYTES + 1 + _ITEM, _SALT),
+        "registered_at": at,
+        "registered_seq": seq,
+        "first_created_at": new.c.created_at,
+        **columns,
+    }
+    return sa.insert(_R).from_select([*values], sa.select(*values.values()))
+
+
+def _hexadecimal(dialect: str, start: sa.ColumnElement[int], length: int) -> sa.ColumnElement[str]:
+    """A part of the random bytes: sent once, they cost far less than texts in every row."""
+    random = sa.bindparam("random", type_=sa.LargeBinary)
+    if dialect == "sqlite":
+        return sa.func.lower(sa.func.hex(sa.func.substr(random, start, length)))
+    return sa.func.encode(sa.func.substr(random, sa.cast(start, sa.Integer), length), "hex")
 
 
 def _update(connection: sa.Connection, changed: Sequence[Standing]) -> None:

@@ -55,6 +55,17 @@ class Standing:
     def is_response(self) -> bool:
         return self.first_created_at is not None
 
+    @property
+    def is_plain(self) -> bool:
+        """Nothing stands out: neither subject nor previous response, no dispute, one time."""
+        return (
+            self.subject is None
+            and self.previous is None
+            and self.first_created_at is not None
+            and self.first_created_at == self.created_at
+            and not self.is_disputed
+        )
+
     def merge(self, new: Registration) -> registration.Merged:
         """Merge what is now said; what conflicts changes nothing but marks the dispute."""
         assert self.first_created_at is not None

@@ -30,6 +30,7 @@ def config(tmp_path: Path, sqlite_url: str) -> Path:
     """The path of a configuration whose ledger is empty and upgraded."""
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.format(url=sqlite_url))
+    path.chmod(0o600)
     return path
 
 

@@ -14,6 +14,7 @@ def test_a_sound_configuration_is_said_to_be_so(run: Run, config: Path) -> None:
 def test_warnings_are_told_and_do_not_fail(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "empty.toml"
     path.write_text("[guards]\nmax_deletions_per_day = 0\n")
+    path.chmod(0o600)
     result = run("-c", path, "check")
     assert result.code == 0
     assert result.out.splitlines() == [

@@ -15,6 +15,7 @@ from sweeper.provider import profile
 def warnings(tmp_path: Path, text: str, **environ: str) -> str:
     path = tmp_path / "config.toml"
     path.write_text(text)
+    path.chmod(0o600)
     return "\n".join(load.load(path, environ).warnings)
 
 

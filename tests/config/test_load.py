@@ -29,6 +29,7 @@ def read(tmp_path: Path) -> Write:
     def write(text: str, **environ: str) -> Config:
         path = tmp_path / "config.toml"
         path.write_text(text)
+        path.chmod(0o600)
         return load.load(path, environ)
 
     return write

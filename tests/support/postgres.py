@@ -45,7 +45,8 @@ class Server:
 
     def create(self, name: str, *, template: str = "template0") -> None:
         with self._admin() as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+            copy = f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
+            connection.execute(copy.encode())
 
     def drop(self, name: str) -> None:
         with self._admin() as connection:

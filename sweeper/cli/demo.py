@@ -1,0 +1,166 @@
+"""`sweeper demo`: the whole main job against the sandbox, in a temporary folder."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sweeper.cli import output
+from sweeper.cli.call import Call, as_json, pass_call
+
+if TYPE_CHECKING:
+    from sweeper.cli.stage import Stage
+    from sweeper.config.settings import Config
+    from sweeper.domain.event import Event
+    from sweeper.engine.sweep import Ended
+    from sweeper.ledger.database import Database
+
+_LOOK_AROUND = ("status", "plan", "responses list", "explain {id}", "account list")
+
+
+@click.command("demo", epilog="Example: sweeper demo --responses 500 --keep")
+@click.option(
+    "--responses",
+    "count",
+    type=click.IntRange(min=20, max=20_000),
+    default=240,
+    show_default=True,
+    help="How many responses to create.",
+)
+@click.option("--keep", is_flag=True, help="Keep the folder, to look around in it.")
+@as_json
+@pass_call
+def command(call: Call, *, count: int, keep: bool, as_json: bool) -> int:
+    """Run the whole job once, without a key and without a network.
+
+    Starts the sandbox on a free loopback port, creates responses of several applications and
+    ages there, registers them, plans, sweeps through the code that production uses, and then
+    asks the sandbox what is left.
+    """
+    from sweeper.cli.stage import Stage
+
+    folder = Path(tempfile.mkdtemp(prefix="sweeper-demo-"))
+    try:
+        with Stage(folder) as stage:
+            told = _Teller(as_json=as_json)
+            told.say(f"The demo runs in {folder}")
+            return _run(call, stage, count, told, keep=keep)
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Teller:
+    """Says what happens: sentences and tables for people, JSON lines for programs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def say(self, text: str = "") -> None:
+        if not self.as_json:
+            output.line(text)
+
+    def fields(self, kind: str, fields: Mapping[str, object]) -> None:
+        if self.as_json:
+            output.json_line(kind, fields)
+
+
+def _run(call: Call, stage: "Stage", count: int, told: _Teller, *, keep: bool) -> int:
+    from sweeper.service import assembly
+
+    stage.create(count)
+    told.say(f"Created {count} responses of {len(stage.apps)} applications, up to 25 days old.")
+    config = stage.config()
+    database = assembly.open_ledger(config)
+    try:
+        registered = stage.register(config, database)
+        told.say(f"Registered {registered} of them in the ledger {stage.ledger}")
+        told.say()
+        _plan(config, database, told)
+        ended, outcomes = _sweep(call, config, database, told)
+    finally:
+        database.close()
+    _outcomes(outcomes, told)
+    here, gone = stage.look()
+    wrong = stage.wrong(here)
+    told.say()
+    told.say(
+        f"At the sandbox now: {len(here)} that were not due answer 200,"
+        f" {len(gone)} that were due answer 404."
+    )
+    for each in wrong:
+        told.say(f"WRONG: {each}")
+    _look_around(stage, sorted(gone) or sorted(here), told, keep=keep)
+    ok = not wrong and ended.summary.complete
+    told.fields(
+        "summary",
+        {
+            "folder": str(stage.folder),
+            "kept": keep,
+            "created": count,
+            "registered": registered,
+            "still_there": len(here),
+            "gone": len(gone),
+            "wrong": len(wrong),
+            "sweep": ended.summary.as_json(),
+            "ok": ok,
+        },
+    )
+    return 0 if ok else 1
+
+
+def _plan(config: "Config", database: "Database", told: _Teller) -> None:
+    from sweeper.cli import plan
+    from sweeper.service import assembly, inquiry
+
+    made, outlooks = inquiry.outlooks(config, database, assembly.scope(config))
+    if told.as_json:
+        told.fields("plan", plan.fields(made, outlooks))
+    else:
+        plan.tell(made, outlooks)
+        output.line()
+
+
+def _sweep(
+    call: Call, config: "Config", database: "Database", told: _Teller
+) -> "tuple[Ended, Counter[tuple[str, str]]]":
+    from sweeper.cli import sweep
+    from sweeper.domain import event
+    from sweeper.service import assembly
+
+    outcomes: Counter[tuple[str, str]] = Counter()
+
+    def count(happened: "Event") -> None:
+        if isinstance(happened, event.ResponseSettled):
+            outcomes[happened.policy or "-", happened.outcome.value] += 1
+
+    keys = assembly.read_keys(config, {})
+    ended = sweep.sweep_once(
+        call.quieter(), config, database, keys, assembly.scope(config), listener=count
+    )
+    if not told.as_json:
+        sweep.tell(ended)
+    return ended, outcomes
+
+
+def _outcomes(outcomes: "Counter[tuple[str, str]]", told: _Teller) -> None:
+    rows = sorted((policy, outcome, number) for (policy, outcome), number in outcomes.items())
+    for policy, outcome, number in rows:
+        told.fields("outcome", {"policy": policy, "outcome": outcome, "responses": number})
+    if not told.as_json:
+        output.line()
+        output.table(("POLICY", "OUTCOME", "RESPONSES"), rows, right=("RESPONSES",))
+
+
+def _look_around(stage: "Stage", ids: Sequence[str], told: _Teller, *, keep: bool) -> None:
+    told.say()
+    if keep:
+        told.say("Look around:")
+    else:
+        told.say("The folder is removed now. With --keep it stays, and you can look around:")
+    for verb in _LOOK_AROUND:
+        told.say(f"  sweeper -c {stage.config_path} {verb.format(id=ids[0])}")

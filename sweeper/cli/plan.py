@@ -1,0 +1,146 @@
+"""`sweeper plan`: what is due, by policy, with reasons, and how long it takes."""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from sweeper.cli import output
+from sweeper.cli.call import Call, as_json, pass_call
+
+if TYPE_CHECKING:
+    from sweeper.domain.plan import LabelSetDue, Plan
+    from sweeper.service.inquiry import Outlook
+
+_COLUMNS = (
+    "POLICY",
+    "ACCOUNT",
+    "LABELS",
+    "DUE",
+    "PLANNED",
+    "WAITING",
+    "LATER",
+    "CAPPED",
+    "CREATED UNTIL",
+)
+_NUMBERS = ("DUE", "PLANNED", "WAITING", "LATER", "CAPPED")
+
+
+@click.command("plan", epilog="Example: sweeper -c sweeper.toml plan --policy 'support chats'")
+@click.option("--policy", metavar="P", help="Only what this policy decides.")
+@click.option(
+    "--max", "most", type=click.IntRange(min=0), metavar="N", help="As a sweep with this bound."
+)
+@as_json
+@pass_call
+def command(call: Call, *, policy: str | None, most: int | None, as_json: bool) -> None:
+    """Show what a sweep would delete now, and why; nothing is sent.
+
+    Registered responses are admitted first. LATER is what backs off after a failed try, WAITING
+    what is kept by a response that continues it.
+    """
+    from sweeper.service import assembly, inquiry
+
+    config = call.config()
+    bounds = assembly.scope(config, only=policy, most=most)
+    with call.ledger(config) as database:
+        made, outlooks = inquiry.outlooks(config, database, bounds)
+    if as_json:
+        output.json_line("plan", fields(made, outlooks))
+    else:
+        tell(made, outlooks)
+
+
+def fields(made: "Plan", outlooks: "Sequence[Outlook]") -> dict[str, object]:
+    return {
+        "made_at": output.instant(made.made_at),
+        "due": made.due,
+        "planned": made.planned,
+        "held": made.held,
+        "capped": made.capped,
+        "waiting": made.waiting,
+        "backing_off": made.backing_off,
+        "no_account": made.no_account,
+        "no_account_by": dict(made.no_account_by),
+        "unmatched": made.unmatched,
+        "accounts": [_account(one) for one in outlooks],
+    }
+
+
+def _account(one: "Outlook") -> dict[str, object]:
+    return {
+        "account": one.plan.account,
+        "live": one.plan.live,
+        "due": one.plan.due,
+        "planned": one.plan.planned,
+        "ids_sha256": one.plan.ids_sha256,
+        "refused": one.refusal,
+        "requests": one.requests,
+        "takes_seconds": round(one.takes.total_seconds(), 3),
+        "label_sets": [_label_set(each) for each in one.plan.sets],
+    }
+
+
+def _label_set(each: "LabelSetDue") -> dict[str, object]:
+    return {
+        "policy": each.policy,
+        "labels": json.loads(each.labels),
+        "created_until": output.instant(each.cutoff),
+        "due": each.due,
+        "planned": each.planned,
+        "waiting": each.waiting,
+        "backing_off": each.backing_off,
+        "capped": each.capped,
+    }
+
+
+def tell(made: "Plan", outlooks: "Sequence[Outlook]") -> None:
+    """Print a plan for people."""
+    rows = [
+        (
+            each.policy,
+            each.account,
+            labels_text(each.labels),
+            *(f"{n:,}" for n in (each.due, each.planned, each.waiting, each.backing_off)),
+            f"{each.capped:,}",
+            output.short_instant(each.cutoff),
+        )
+        for one in outlooks
+        for each in one.plan.sets
+    ]
+    if rows:
+        output.table(_COLUMNS, rows, right=_NUMBERS)
+    else:
+        output.line("Nothing is due.")
+    for one in outlooks:
+        if one.plan.planned:
+            output.line(
+                f"{one.plan.account}: {one.plan.planned:,} of {one.plan.live:,} live responses,"
+                f" at most {one.requests:,} requests, {length_text(one.takes)} at the configured"
+                f" rate; plan {one.plan.ids_sha256[:16]}"
+            )
+        if one.refusal is not None:
+            output.line(one.refusal)
+    for name, number in made.no_account_by.items():
+        output.line(f"{number:,} more are due at account {name}, which is not configured.")
+    if made.unmatched:
+        output.line(f"{made.unmatched:,} live responses match no policy: they are never deleted.")
+
+
+def labels_text(canonical: str) -> str:
+    """Labels as people write them: app=support env=prod."""
+    labels = json.loads(canonical)
+    return " ".join(f"{key}={value}" for key, value in labels.items()) or "-"
+
+
+def length_text(length: timedelta) -> str:
+    """A length of time for people, in its two largest units: 3 h 10 min."""
+    seconds = round(length.total_seconds())
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        number, seconds = divmod(seconds, size)
+        if number:
+            parts.append(f"{number} {unit}")
+    return " ".join(parts[:2]) or "less than a second"

@@ -1,0 +1,126 @@
+"""`sweeper status`: what is late, stopped and open, and why; its exit code is a check."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sweeper.cli import output
+from sweeper.cli.call import Call, as_json, pass_call
+
+if TYPE_CHECKING:
+    from sweeper.ledger.sweeps import SweepRow
+    from sweeper.service.inquiry import Status
+
+NOT_OK = 3
+
+
+@click.command("status", epilog="Example: sweeper -c sweeper.toml status || page-oncall")
+@as_json
+@pass_call
+def command(call: Call, *, as_json: bool) -> int:
+    """Show what is late, stopped, open or set aside, and the last sweep.
+
+    Exit code 0 when nothing is late, stopped or set aside, 3 otherwise.
+    """
+    from sweeper.service import inquiry
+
+    config = call.config()
+    with call.ledger(config) as database:
+        found = inquiry.status(config, database)
+    if as_json:
+        output.json_line("status", _fields(found))
+    else:
+        _tell(found)
+    return 0 if found.ok else NOT_OK
+
+
+def _fields(found: "Status") -> dict[str, object]:
+    return {
+        "ok": found.ok,
+        "now": output.instant(found.now),
+        "due": found.due,
+        "late": [
+            {
+                "policy": late.policy,
+                "responses": late.count,
+                "oldest_seconds": round(late.oldest.total_seconds(), 3),
+            }
+            for late in found.late
+        ],
+        "stopped": [
+            {
+                "account": one.account,
+                "breaker": one.breaker.value,
+                "since": output.instant(one.opened_at),
+                "detail": one.detail,
+            }
+            for one in found.stopped
+        ],
+        "open": dict(found.open),
+        "quarantined": dict(found.quarantined),
+        "live": dict(found.live),
+        "not_live": {account: dict(counts) for account, counts in found.aside.items()},
+        "unmatched": found.unmatched,
+        "no_account": dict(found.no_account),
+        "waiting_for_admission": found.waiting_for_admission,
+        "last_sweep": _sweep(found.sweep),
+        "last_finished_sweep": _sweep(found.finished),
+    }
+
+
+def _sweep(row: "SweepRow | None") -> dict[str, object] | None:
+    if row is None:
+        return None
+    return {
+        "sweep_id": row.id,
+        "started_at": output.instant(row.started_at),
+        "finished_at": output.instant(row.finished_at),
+        "complete": row.complete,
+        "stop_reason": row.stop_reason,
+    }
+
+
+def _tell(found: "Status") -> None:
+    from sweeper.cli.plan import length_text
+
+    for late in found.late:
+        output.line(
+            f"LATE: {late.count:,} of {late.policy!r} are past their deadline,"
+            f" the oldest by {length_text(late.oldest)}"
+        )
+    for one in found.stopped:
+        output.line(
+            f"STOPPED: account {one.account} since {output.short_instant(one.opened_at)}"
+            f" ({one.breaker.value.replace('_', ' ')}): {one.detail}"
+        )
+        output.line(f"  next: sweeper account check {one.account}")
+    for reason, count in found.quarantined.items():
+        output.line(
+            f"SET ASIDE: {count:,} ({reason}); see: sweeper responses list --state quarantined"
+        )
+    if found.ok:
+        output.line("Nothing is late, stopped or set aside.")
+    output.line(f"due now: {found.due:,}; live: {sum(found.live.values()):,}")
+    for outcome, count in found.open.items():
+        output.line(f"open: {count:,} {outcome.replace('_', ' ')}")
+    for account, counts in found.aside.items():
+        told = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+        output.line(f"not simply live at {account}: {told}")
+    for account, count in found.no_account.items():
+        output.line(f"due at account {account}, which is not configured: {count:,}")
+    if found.unmatched:
+        output.line(f"match no policy, so never deleted: {found.unmatched:,}")
+    if found.waiting_for_admission:
+        output.line(f"registered, not admitted yet: {found.waiting_for_admission:,}")
+    output.line(_last(found))
+
+
+def _last(found: "Status") -> str:
+    row = found.sweep
+    if row is None:
+        return "No sweep has run yet."
+    began = output.short_instant(row.started_at)
+    if row.finished_at is None:
+        return f"The sweep begun at {began} is running, or died."
+    how = "complete" if row.complete else f"not complete ({row.stop_reason or 'something is left'})"
+    return f"The last sweep began at {began} and was {how}."

@@ -1,0 +1,55 @@
+"""Measure how fast sweeper is: `python -m tests.bench`, from the top of a checkout.
+
+Needs `pip install -e .[test,bench]` and, for the deletions end to end, Debian's nginx.
+"""
+
+import argparse
+import os
+import platform
+import sqlite3
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from tests.bench import end_to_end, pacing, peer
+
+
+def main() -> None:
+    wanted = _arguments()
+    _tell(_machine())
+    with tempfile.TemporaryDirectory(prefix="sweeper-bench-") as name:
+        folder = Path(name)
+        if wanted.only != "pacing":
+            try:
+                end_to_end.measure(folder, count=wanted.count, rounds=wanted.rounds, tell=_tell)
+            except peer.Missing as missing:
+                sys.exit(str(missing))
+        if wanted.only != "end-to-end":
+            pacing.measure(folder, seconds=wanted.seconds, rounds=wanted.rounds, tell=_tell)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("--count", type=int, default=100_000, help="deletions end to end")
+    parser.add_argument("--seconds", type=int, default=20, help="how long each pacing run sends")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each variant")
+    parser.add_argument("--only", choices=["end-to-end", "pacing"], help="one measurement only")
+    return parser.parse_args()
+
+
+def _machine() -> str:
+    cpus = len(os.sched_getaffinity(0))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("openai", "aiohttp"))
+    return (
+        f"{platform.machine()}, {cpus} CPUs, {platform.system()} {platform.release()},"
+        f" Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}"
+    )
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - this is what the command is for
+
+
+if __name__ == "__main__":
+    main()
