@@ -13,12 +13,14 @@ from sweeper import errors
 from sweeper.domain import event, moment
 from sweeper.domain.outcome import Outcome
 from sweeper.domain.response import State
+from sweeper.engine import testimony
 from sweeper.engine.account import Account, Emit
 from sweeper.engine.candidates import Queue
 from sweeper.engine.deletion import Absence, Deletion, Finished
 from sweeper.engine.planning import ReadLeaves
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.testimony import Witness
+from sweeper.evidence.record import RecordType
 from sweeper.ledger import (
     accounts,
     admission,
@@ -26,12 +28,14 @@ from sweeper.ledger import (
     clock,
     leases,
     outcomes,
+    records,
     responses,
     sightings,
 )
 from sweeper.ledger.claims import Claim, Terms
 from sweeper.ledger.leases import Lease
 from sweeper.ledger.outcomes import Settled
+from sweeper.ledger.records import Entry
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -193,8 +197,7 @@ class Drain:
 
     async def _turn(self, batch: Sequence[Finished], room: int) -> _Turn:
         account = self._account
-        doubted = self.tally.doubt is not None
-        settled = [self._do.witness.settled(one, doubted=doubted) for one in batch]
+        settled = [self._do.witness.settled(one) for one in batch]
         self._returned(batch)
         return await self._recorder.write(lambda c: self._write(c, settled, room, account))
 
@@ -204,7 +207,12 @@ class Drain:
         now = moment.to_us(account.watch.clock.wall())
         doubt = account.watch.doubt(connection)
         dated = now if doubt is None else (clock.last_good(connection) or now)
+        if doubt is not None:
+            settled = [testimony.doubted(one) for one in settled]
         written = outcomes.settle(connection, settled, sweep_id=self._do.sweep_id, now=dated)
+        if doubt is not None and self.tally.doubt is None:
+            anomaly = Entry(type=RecordType.CLOCK_ANOMALY, fields={"account": account.name})
+            records.append(connection, [anomaly], now=dated)
         self._remember(connection, now)
         if written.freed:
             parents = responses.parents(connection, written.freed, now)

@@ -26,12 +26,11 @@ async def control(account: Account, planned: Sequence[tuple[str, int]]) -> str:
     """
     if account.profile.names_accounts:
         answer = await account.identify()
-        if account.stopped is None and account.controls.identity_at is None:
-            said = "nothing" if answer is None else (answer.fault or answer.status)
+        if answer is not None and account.may_send and account.controls.identity_at is None:
+            said = answer.fault or answer.status
             account.stop(Breaker.UNREACHABLE, f"the account check was answered {said}")
-    if account.stopped is None:
-        await account.look_at(planned[:LOOKED_AT])
-    if account.stopped is None and account.controls.sight_at is None:
+    await account.look_at(planned[:LOOKED_AT])
+    if account.controls.sight_at is None:
         await account.look_at_collection()
     if account.stopped is not None:
         return account.stopped.breaker.value

@@ -76,6 +76,7 @@ class Sweep:
         self._tallies: dict[str, Tally] = {}
         self._leases: dict[str, Lease] = {}
         self._fault: errors.SweeperError | None = None
+        self._misconfigured: errors.ConfigurationError | None = None
 
     def stop(self, reason: str) -> None:
         """Claim nothing more, give back what was not sent, let the rest finish."""
@@ -89,7 +90,8 @@ class Sweep:
         started = self._now()
         with ExitStack() as stack:
             stack.enter_context(leases.file_lock(self._db))
-            await self._recorder.write(self._begin)
+            for account, count in (await self._recorder.write(self._begin)).items():
+                self._emit(event.ClaimsFreed(account=account, count=count))
             try:
                 return await self._run(started)
             finally:
@@ -122,19 +124,19 @@ class Sweep:
                 sweep_id=self.id, complete=summary.complete, numbers=summary.as_json()
             )
         )
-        return Ended(summary=summary, plan=made, refused=self._sentences, fault=self._fault)
+        fault = self._fault or self._misconfigured
+        return Ended(summary=summary, plan=made, refused=self._sentences, fault=fault)
 
-    def _begin(self, connection: "Connection") -> None:
+    def _begin(self, connection: "Connection") -> Mapping[str, int]:
+        """Take the leases, and take back what an earlier sweeper left claimed."""
         now = self._now_us()
         if not self._db.is_sqlite:
             for account in self._accounts:
                 self._leases[account.name] = leases.acquire(connection, account.name)
-        for account in self._accounts:
-            freed = claims.free(connection, account.row.id)
-            if freed:
-                self._emit(event.ClaimsFreed(account=account.name, count=freed))
+        freed = {one.name: claims.free(connection, one.row.id) for one in self._accounts}
         sweeps.keep_policies(connection, policy.fingerprint(self._scope.policies), now=now)
         sweeps.begin(connection, self.id, now=now)
+        return {name: count for name, count in freed.items() if count}
 
     def _release(self, connection: "Connection") -> None:
         for lease in self._leases.values():
@@ -179,6 +181,9 @@ class Sweep:
         """Sweep an account; a fault of the ledger halts all, and cuts no request short."""
         try:
             await self._sweep(account, made)
+        except errors.ConfigurationError as fault:
+            account.stop(Breaker.IDENTITY, fault.message)
+            self._misconfigured = self._misconfigured or fault
         except errors.SweeperError as fault:
             self._fail(fault)
 

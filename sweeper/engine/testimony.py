@@ -1,6 +1,6 @@
 """Put into a record what a settlement claims and what it rests on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Final
@@ -40,14 +40,14 @@ class Witness:
     policies_sha256: str
     rulings: dict[int, Ruling]
 
-    def settled(self, finished: Finished, *, doubted: bool) -> Settled:
+    def settled(self, finished: Finished) -> Settled:
         """What the ledger is to write of one claim, with its record if there is an outcome."""
         claim, settlement, answer = finished.claim, finished.settlement, finished.answer
         ruling = self.rulings.get(claim.label_set_id)
         due_at = None if ruling is None else claim.created_at + ruling.keep
         entry = None
         if settlement.outcome is not None:
-            entry = self._entry(finished, ruling, due_at, doubted=doubted)
+            entry = self._entry(finished, ruling, due_at)
         return Settled(
             claim=claim,
             settlement=settlement,
@@ -62,9 +62,7 @@ class Witness:
             entry=entry,
         )
 
-    def _entry(
-        self, finished: Finished, ruling: Ruling | None, due_at: int | None, *, doubted: bool
-    ) -> Entry:
+    def _entry(self, finished: Finished, ruling: Ruling | None, due_at: int | None) -> Entry:
         claim, settlement = finished.claim, finished.settlement
         assert settlement.outcome is not None
         fields: dict[str, object] = {
@@ -91,9 +89,15 @@ class Witness:
             ),
             "supersedes": claim.record_seq,
         }
-        if doubted:
-            fields["clock"] = "doubted"
         return Entry(type=RecordType.DELETION_OUTCOME, fields=fields)
+
+
+def doubted(settled: Settled) -> Settled:
+    """The same, with a record that says that its time is the last good one."""
+    if settled.entry is None:
+        return settled
+    fields = {**settled.entry.fields, "clock": "doubted"}
+    return replace(settled, entry=replace(settled.entry, fields=fields))
 
 
 def _answer(finished: Finished) -> Answer:

@@ -57,7 +57,7 @@ def ensure(connection: sa.Connection, names: Iterable[str]) -> Mapping[str, int]
     known = _ids(connection, wanted)
     missing = [name for name in wanted if name not in known]
     for name in missing:
-        connection.execute(sa.insert(_A).values(name=name))
+        connection.execute(database.insert_missing(connection, _A).values(name=name))
     return _ids(connection, wanted) if missing else known
 
 
@@ -173,19 +173,13 @@ def open_breaker(
     connection: sa.Connection, row: AccountRow, breaker: Breaker, detail: str, *, now: int
 ) -> bool:
     """Stop an account; returns whether it was not stopped by this breaker before."""
-    table = tables.breakers
-    known = connection.execute(
-        sa.select(table.c.opened_at).where(
-            table.c.account_id == row.id, table.c.breaker == breaker.value
-        )
-    ).one_or_none()
-    if known is not None:
-        return False
-    connection.execute(
-        sa.insert(table).values(
+    opened = connection.execute(
+        database.insert_missing(connection, tables.breakers).values(
             account_id=row.id, breaker=breaker.value, opened_at=now, detail=detail
         )
     )
+    if not opened.rowcount:
+        return False
     fields = {"account": row.name, "breaker": breaker.value}
     entry = Entry(type=RecordType.BREAKER_OPENED, fields=fields)
     records.append(connection, [entry], now=now)
@@ -219,7 +213,7 @@ def open_breakers(connection: sa.Connection, name: str | None = None) -> list[Op
     statement = (
         sa.select(_A.c.name, table.c.breaker, table.c.opened_at, table.c.detail)
         .join_from(table, _A, table.c.account_id == _A.c.id)
-        .order_by(_A.c.name, table.c.opened_at)
+        .order_by(_A.c.name, table.c.opened_at, table.c.breaker)
     )
     if name is not None:
         statement = statement.where(_A.c.name == name)

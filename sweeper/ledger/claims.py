@@ -1,7 +1,8 @@
 """Lend responses to one sweeper for a moment, written down before anything is sent."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -149,7 +150,8 @@ def free(connection: sa.Connection, account_id: int) -> int:
     """Take back what an earlier sweeper left claimed; returns how many.
 
     Only whoever holds the account's lock or lease may do so. A claimed response may have been
-    sent: it is marked as touched. A verification stays one.
+    sent: it is marked as touched. A verification stays one. What a conflict waits for is set
+    aside now.
     """
     quarantined = _R.c.quarantine_reason.is_not(None)
     freed = connection.execute(
@@ -162,13 +164,29 @@ def free(connection: sa.Connection, account_id: int) -> int:
             touched=1,
             ambiguous=_R.c.ambiguous + 1,
         )
-    ).rowcount
+        .returning(_R.c.label_set_id, _R.c.state)
+    ).all()
+    uncount(connection, Counter(row.label_set_id for row in freed if row.state == "quarantined"))
     verifying = connection.execute(
         sa.update(_R)
         .where(_R.c.account_id == account_id, _R.c.token.is_not(None))
         .values(token=None, claim_deadline=None)
     ).rowcount
-    return freed + verifying
+    return len(freed) + verifying
+
+
+def uncount(connection: sa.Connection, left: Mapping[int, int]) -> None:
+    """Take responses that left the living off the counts of their label sets."""
+    if not left:
+        return
+    new = database.rows(connection, "counts", "label_set_id", "n")
+    table = tables.label_sets
+    connection.execute(
+        sa.update(table)
+        .where(table.c.id == new.c.label_set_id)
+        .values(live_count=table.c.live_count - new.c.n),
+        {"counts": json.dumps(sorted(left.items()))},
+    )
 
 
 def first_attempts(connection: sa.Connection, account_id: int, since: int) -> int:
@@ -195,6 +213,7 @@ def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
         sa.update(_R)
         .where(
             _R.c.id == wanted.c.pk,
+            _R.c.account_id == sa.bindparam("the_account_id", type_=sa.BigInteger),
             _R.c.label_set_id == wanted.c.label_set_id,
             _R.c.created_at <= wanted.c.cutoff,
             _R.c.id <= sa.bindparam("newest_pk", type_=sa.BigInteger),

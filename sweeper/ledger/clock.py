@@ -12,7 +12,10 @@ def last_good(connection: sa.Connection) -> int | None:
 
 
 def keep_good(connection: sa.Connection, now: int) -> None:
-    connection.execute(sa.update(tables.ledger).values(last_good_at=now))
+    """Keep the latest such time, so that many small steps back never add up."""
+    table = tables.ledger
+    later = sa.or_(table.c.last_good_at.is_(None), table.c.last_good_at < now)
+    connection.execute(sa.update(table).where(later).values(last_good_at=now))
 
 
 def instant(connection: sa.Connection) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sweeper import errors
@@ -282,6 +283,15 @@ def rows_for(dialect: str, name: str, *columns: str) -> sa.Subquery:
             value = sa.cast(text, sa.Text if kind == "text" else sa.BigInteger)
         picked.append(value.label(label))
     return sa.select(*picked).select_from(each).subquery(name)
+
+
+def insert_missing(
+    connection: sa.Connection, table: sa.Table
+) -> postgresql.Insert | sqlite.Insert:
+    """Insert a row unless there is one of its key: another process may be quicker."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
 
 
 def as_array(dialect: str, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

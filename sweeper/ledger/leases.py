@@ -36,7 +36,8 @@ def file_lock(db: database.Database) -> Iterator[None]:
     if db.path is None:
         yield
         return
-    path = db.path.with_name(db.path.name + ".lock")
+    place = db.path.resolve()  # one lock for one file, whatever names it has
+    path = place.with_name(place.name + ".lock")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
@@ -78,7 +79,9 @@ def renew(connection: sa.Connection, lease: Lease) -> None:
     """Prolong the lease by a term; raises LedgerBusy where it has run out or been taken over."""
     now = _now(connection)
     renewed = connection.execute(
-        sa.update(tables.leases).where(*_is(lease, now)).values(expires_at=now + TERM)
+        sa.update(tables.leases)
+        .where(*_is(lease), tables.leases.c.expires_at > now)
+        .values(expires_at=now + TERM)
     )
     if renewed.rowcount != 1:
         raise _lost(lease)
@@ -92,11 +95,10 @@ def check(connection: sa.Connection, lease: Lease | None) -> None:
     if lease is None:
         return
     held = connection.execute(
-        sa.select(tables.leases.c.term)
-        .where(*_is(lease, _now(connection)))
-        .with_for_update(read=True)
+        sa.select(tables.leases.c.expires_at).where(*_is(lease)).with_for_update(read=True)
     ).one_or_none()
-    if held is None:
+    # The clock is read when the lock is had: waiting for it may have taken long.
+    if held is None or held.expires_at <= _now(connection):
         raise _lost(lease)
 
 
@@ -109,13 +111,12 @@ def release(connection: sa.Connection, lease: Lease) -> None:
     )
 
 
-def _is(lease: Lease, now: int) -> tuple[sa.ColumnElement[bool], ...]:
+def _is(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
     table = tables.leases
     return (
         table.c.name == lease.name,
         table.c.holder == lease.holder,
         table.c.term == lease.term,
-        table.c.expires_at > now,
     )
 
 

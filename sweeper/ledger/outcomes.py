@@ -249,13 +249,4 @@ def _count(
         if row.settlement.state in _LEFT
         or (row.settlement.state is State.LIVE and row.claim.pk in conflicting)
     )
-    if not left:
-        return
-    new = database.rows(connection, "counts", "label_set_id", "n")
-    table = tables.label_sets
-    connection.execute(
-        sa.update(table)
-        .where(table.c.id == new.c.label_set_id)
-        .values(live_count=table.c.live_count - new.c.n),
-        {"counts": json.dumps(sorted(left.items()))},
-    )
+    claims.uncount(connection, left)

@@ -11,6 +11,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from sweeper import errors
 from sweeper.evidence import record
 from sweeper.evidence.record import RecordType
 from sweeper.ledger import database, tables
@@ -101,7 +102,10 @@ def append_with_reason(
     """Write one record that a person gave a reason for.
 
     The record holds the reason's salted hash; the text itself stands in a table beside it.
+    Raises UsageError for a text that no database keeps: bytes of another encoding, or NUL.
     """
+    if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in reason):
+        raise errors.UsageError("the reason is no plain text", hint="write it in UTF-8")
     salt = secrets.token_hex(32)
     hashed = sha256(f"{salt}\n{reason}".encode()).hexdigest()
     entry = Entry(type=type, fields={**fields, "reason_sha256": hashed})

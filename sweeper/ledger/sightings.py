@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from sweeper.ledger import tables
+from sweeper.ledger import database, tables
 
 _A = tables.accounts
 _R = tables.responses
@@ -36,7 +36,9 @@ def save(
         connection.execute(sa.update(_A).where(_A.c.id == account_id).values(values))
     for label_set_id in sorted(set(label_sets) - label_sets_seen(connection, account_id, key)):
         connection.execute(
-            sa.insert(_SEEN).values(label_set_id=label_set_id, key_fingerprint=key, seen_at=now)
+            database.insert_missing(connection, _SEEN).values(
+                label_set_id=label_set_id, key_fingerprint=key, seen_at=now
+            )
         )
 
 
