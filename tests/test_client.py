@@ -64,6 +64,7 @@ def test_a_registered_response_is_admitted_as_it_was_given(
         YESTERDAY,
         YESTERDAY.astimezone(timezone(timedelta(hours=5, minutes=30))),
     ],
+    ids=["seconds", "text", "utc", "elsewhere"],
 )
 def test_a_time_may_be_given_in_several_ways(
     ledger: client.Ledger, database: Database, created_at: float | str | datetime

@@ -38,7 +38,10 @@ RESPONSE_CHECKS = {
 RESPONSE_INDEXES = {
     "ix_responses_children": (["parent_id"], "parent_id IS NOT NULL AND state <> 'gone'"),
     "ix_responses_claimed": (["account_id"], "token IS NOT NULL"),
-    "ix_responses_live": (["label_set_id", "created_at", "id"], "state = 'live'"),
+    "ix_responses_live": (
+        ["label_set_id", "created_at", "id", "next_try_at"],
+        "state = 'live'",
+    ),
     "ix_responses_orphans": (
         ["account_id", "previous_response_id"],
         "previous_response_id IS NOT NULL AND parent_id IS NULL",

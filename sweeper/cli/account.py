@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper import errors
-from sweeper.cli import output
+from sweeper.cli import output, status
 from sweeper.cli.call import Call, as_json, pass_call
+from sweeper.cli.verbs import Verbs
 
 if TYPE_CHECKING:
     from sweeper.config.settings import Config
@@ -19,7 +19,7 @@ STOPPED = 12
 _reason = click.option("--reason", required=True, help="Why; it is recorded.")
 
 
-@click.group("account", subcommand_metavar="VERB ...")
+@click.group("account", cls=Verbs)
 def command() -> None:
     """List accounts, check them, and lift what stops them."""
 
@@ -149,14 +149,9 @@ def accept(call: Call, *, name: str, reason: str, as_json: bool) -> None:
 
 def _key(config: "Config", name: str) -> "Secret":
     from sweeper.config import secret
+    from sweeper.service import stewardship
 
-    configured = config.account(name)
-    if configured is None:
-        names = ", ".join(str(one.name) for one in config.accounts) or "none"
-        raise errors.UnknownAccount(
-            f"no account {name!r} is configured", hint=f"configured are: {names}"
-        )
-    return secret.read_key(configured, os.environ)
+    return secret.read_key(stewardship.configured(config, name), os.environ)
 
 
 def _told(checked: "Checked", *, as_json: bool, lifted: list[str] | None = None) -> None:
@@ -179,7 +174,10 @@ def _told(checked: "Checked", *, as_json: bool, lifted: list[str] | None = None)
         output.json_line("account_check", fields)
         return
     shown = {name.replace("_", " "): value for name, value in fields.items()}
+    shown["reads by id"] = "yes" if checked.reads_by_id else "no"
     shown["waits for reset"] = ", ".join(one.value for one in checked.waits_for) or None
     if lifted is not None:
         shown["lifted"] = ", ".join(lifted) or None
     output.pairs(shown)
+    for breaker in (*checked.waits_for, *([checked.stopped.breaker] if checked.stopped else ())):
+        output.line(status.remedy(checked.account, breaker))

@@ -56,9 +56,13 @@ def check(call: Call, *, as_json: bool) -> int:
     with _opened(call) as database:
         schema.check(database)
         faults = integrity.faults(database)
+        copied_at = integrity.copied_at(database)
     if as_json:
-        output.json_line("db_check", {"ok": not faults, "faults": faults})
+        fields = {"ok": not faults, "faults": faults, "copied_at": output.instant(copied_at)}
+        output.json_line("db_check", fields)
     else:
+        if copied_at is not None:
+            output.line(f"this ledger is a backup, made at {output.short_instant(copied_at)}")
         for fault in faults:
             output.line(f"fault: {fault}")
         if not faults:

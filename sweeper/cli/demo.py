@@ -1,9 +1,13 @@
 """`sweeper demo`: the whole main job against the sandbox, in a temporary folder."""
 
+import shlex
 import shutil
+import signal
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +17,7 @@ from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
 
 if TYPE_CHECKING:
-    from sweeper.cli.stage import Stage
+    from sweeper.cli.stage import Sight, Stage
     from sweeper.config.settings import Config
     from sweeper.domain.event import Event
     from sweeper.engine.sweep import Ended
@@ -42,19 +46,34 @@ def command(call: Call, *, count: int, keep: bool, as_json: bool) -> int:
     asks the sandbox what is left.
     """
     from sweeper.cli.stage import Stage
+    from sweeper.cli.sweep import terminable
 
-    folder = Path(tempfile.mkdtemp(prefix="sweeper-demo-"))
+    folder: Path | None = None
+    with terminable():
+        try:
+            with _undisturbed():
+                folder = Path(tempfile.mkdtemp(prefix="sweeper-demo-"))
+            with Stage(folder) as stage:
+                told = Teller(as_json=as_json)
+                told.say(f"The demo runs in {folder}")
+                return perform(call, stage, count, told, keep=keep)
+        finally:
+            if folder is not None and not keep:
+                with _undisturbed():
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait, so that no folder is left behind."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        with Stage(folder) as stage:
-            told = _Teller(as_json=as_json)
-            told.say(f"The demo runs in {folder}")
-            return _run(call, stage, count, told, keep=keep)
+        yield
     finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Teller:
+class Teller:
     """Says what happens: sentences and tables for people, JSON lines for programs."""
 
     def __init__(self, *, as_json: bool) -> None:
@@ -69,7 +88,8 @@ class _Teller:
             output.json_line(kind, fields)
 
 
-def _run(call: Call, stage: "Stage", count: int, told: _Teller, *, keep: bool) -> int:
+def perform(call: Call, stage: "Stage", count: int, told: Teller, *, keep: bool) -> int:
+    """Play the demo on a stage; returns the exit code, 1 if the sandbox shows anything wrong."""
     from sweeper.service import assembly
 
     stage.create(count)
@@ -85,17 +105,12 @@ def _run(call: Call, stage: "Stage", count: int, told: _Teller, *, keep: bool) -
     finally:
         database.close()
     _outcomes(outcomes, told)
-    here, gone = stage.look()
-    wrong = stage.wrong(here)
-    told.say()
-    told.say(
-        f"At the sandbox now: {len(here)} that were not due answer 200,"
-        f" {len(gone)} that were due answer 404."
-    )
-    for each in wrong:
-        told.say(f"WRONG: {each}")
-    _look_around(stage, sorted(gone) or sorted(here), told, keep=keep)
-    ok = not wrong and ended.summary.complete
+    if ended.summary.stop_reason == "interrupted":
+        raise KeyboardInterrupt
+    sight = stage.look()
+    _compare(sight, told)
+    _look_around(stage, [*sight.gone, *sight.kept, *sight.wrong][0], told, keep=keep)
+    ok = not sight.wrong and ended.summary.complete
     told.fields(
         "summary",
         {
@@ -103,9 +118,9 @@ def _run(call: Call, stage: "Stage", count: int, told: _Teller, *, keep: bool) -
             "kept": keep,
             "created": count,
             "registered": registered,
-            "still_there": len(here),
-            "gone": len(gone),
-            "wrong": len(wrong),
+            "still_there": len(sight.kept),
+            "gone": len(sight.gone),
+            "wrong": len(sight.wrong),
             "sweep": ended.summary.as_json(),
             "ok": ok,
         },
@@ -113,7 +128,18 @@ def _run(call: Call, stage: "Stage", count: int, told: _Teller, *, keep: bool) -
     return 0 if ok else 1
 
 
-def _plan(config: "Config", database: "Database", told: _Teller) -> None:
+def _compare(sight: "Sight", told: Teller) -> None:
+    told.say()
+    told.say(
+        f"At the sandbox now: {len(sight.kept)} that were not due answer 200,"
+        f" {len(sight.gone)} that were due answer 404."
+    )
+    for response_id, status in sight.wrong.items():
+        told.say(f"WRONG: {response_id} answers {status}")
+        told.fields("wrong", {"response_id": response_id, "status": status})
+
+
+def _plan(config: "Config", database: "Database", told: Teller) -> None:
     from sweeper.cli import plan
     from sweeper.service import assembly, inquiry
 
@@ -126,7 +152,7 @@ def _plan(config: "Config", database: "Database", told: _Teller) -> None:
 
 
 def _sweep(
-    call: Call, config: "Config", database: "Database", told: _Teller
+    call: Call, config: "Config", database: "Database", told: Teller
 ) -> "tuple[Ended, Counter[tuple[str, str]]]":
     from sweeper.cli import sweep
     from sweeper.domain import event
@@ -139,15 +165,16 @@ def _sweep(
             outcomes[happened.policy or "-", happened.outcome.value] += 1
 
     keys = assembly.read_keys(config, {})
-    ended = sweep.sweep_once(
-        call.quieter(), config, database, keys, assembly.scope(config), listener=count
-    )
+    with sweep.terminable():
+        ended = sweep.sweep_once(
+            call.quieter(), config, database, keys, assembly.scope(config), listener=count
+        )
     if not told.as_json:
         sweep.tell(ended)
     return ended, outcomes
 
 
-def _outcomes(outcomes: "Counter[tuple[str, str]]", told: _Teller) -> None:
+def _outcomes(outcomes: "Counter[tuple[str, str]]", told: Teller) -> None:
     rows = sorted((policy, outcome, number) for (policy, outcome), number in outcomes.items())
     for policy, outcome, number in rows:
         told.fields("outcome", {"policy": policy, "outcome": outcome, "responses": number})
@@ -156,11 +183,23 @@ def _outcomes(outcomes: "Counter[tuple[str, str]]", told: _Teller) -> None:
         output.table(("POLICY", "OUTCOME", "RESPONSES"), rows, right=("RESPONSES",))
 
 
-def _look_around(stage: "Stage", ids: Sequence[str], told: _Teller, *, keep: bool) -> None:
+def _look_around(stage: "Stage", response_id: str, told: Teller, *, keep: bool) -> None:
     told.say()
     if keep:
         told.say("Look around:")
+        start = f"{_called()} -c {shlex.quote(str(stage.config_path))}"
     else:
-        told.say("The folder is removed now. With --keep it stays, and you can look around:")
+        told.say("The folder is removed now. With --keep it stays, to look around in FOLDER by")
+        start = f"{_called()} -c FOLDER/{stage.config_path.name}"
+        response_id = "ID"
     for verb in _LOOK_AROUND:
-        told.say(f"  sweeper -c {stage.config_path} {verb.format(id=ids[0])}")
+        told.say(f"  {start} {verb.format(id=response_id)}")
+
+
+def _called() -> str:
+    """Name this command so that it can be typed again: it may stand in no $PATH."""
+    called = Path(sys.argv[0])
+    if called.name == "sweeper":
+        found = shutil.which("sweeper")
+        return "sweeper" if found and called.resolve() == Path(found).resolve() else str(called)
+    return f"{shlex.quote(sys.executable)} -m sweeper"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sweeper.service.inquiry import Explanation
 
 
-@click.command("explain", epilog="Example: sweeper -c sweeper.toml explain resp_1")
+@click.command("explain", epilog="Example: sweeper explain resp_1")
 @click.argument("id")
 @click.option("--account", metavar="NAME", help="Where several accounts have this ID.")
 @as_json
@@ -51,6 +51,8 @@ def _fields(explained: "Explanation") -> dict[str, object]:
         "waiting_for": list(explained.waiting_for),
         "holds": [],
         "outcome": row.outcome,
+        "verified": row.verified,
+        "finished_at": output.instant(row.finished_at),
         "next_try_at": output.instant(row.next_try_at),
         "account_stopped": [one.breaker.value for one in explained.stopped],
         "attempts": [_attempt(each) for each in explained.attempts],

@@ -28,7 +28,7 @@ _COLUMNS = (
 _NUMBERS = ("DUE", "PLANNED", "WAITING", "LATER", "CAPPED")
 
 
-@click.command("plan", epilog="Example: sweeper -c sweeper.toml plan --policy 'support chats'")
+@click.command("plan", epilog="Example: sweeper plan --policy 'support chats'")
 @click.option("--policy", metavar="P", help="Only what this policy decides.")
 @click.option(
     "--max", "most", type=click.IntRange(min=0), metavar="N", help="As a sweep with this bound."
@@ -117,16 +117,22 @@ def tell(made: "Plan", outlooks: "Sequence[Outlook]") -> None:
     for one in outlooks:
         if one.plan.planned:
             output.line(
-                f"{one.plan.account}: {one.plan.planned:,} of {one.plan.live:,} live responses,"
+                f"{one.plan.account}: {one.plan.planned:,} of {counted(one.plan.live, 'live ')},"
                 f" at most {one.requests:,} requests, {length_text(one.takes)} at the configured"
                 f" rate; plan {one.plan.ids_sha256[:16]}"
             )
         if one.refusal is not None:
             output.line(one.refusal)
     for name, number in made.no_account_by.items():
-        output.line(f"{number:,} more are due at account {name}, which is not configured.")
+        output.line(f"{counted(number)} more due at account {name}, which is not configured.")
     if made.unmatched:
-        output.line(f"{made.unmatched:,} live responses match no policy: they are never deleted.")
+        match = "matches" if made.unmatched == 1 else "match"
+        output.line(f"{counted(made.unmatched, 'live ')} {match} no policy: never deleted.")
+
+
+def counted(number: int, kind: str = "") -> str:
+    """So many responses in words: 1 live response, 2,000 live responses."""
+    return f"{number:,} {kind}response{'' if number == 1 else 's'}"
 
 
 def labels_text(canonical: str) -> str:

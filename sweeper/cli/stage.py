@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 _CONFIG: Final = """\
 [ledger]
-url = "sqlite:///{ledger}"
+url = {url}
 
 [guards]
 max_share_per_sweep = 1.0
 
 [accounts.main]
 provider = "fireworks"
-base_url = "{base_url}"
-api_key_file = "{key}"
+base_url = {base_url}
+api_key_file = {key}
 rate = "100/second"
 max_in_flight = 8
 
@@ -71,6 +72,19 @@ class Created:
         return keep is not None and self.created_at + keep.total_seconds() <= now.timestamp()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What the sandbox answers in the end.
+
+    `kept` were not due and answer 200, `gone` were due and answer 404, `wrong` are all others,
+    each with its status.
+    """
+
+    kept: Sequence[str]
+    gone: Sequence[str]
+    wrong: Mapping[str, int]
+
+
 class Stage:
     """`with Stage(folder) as stage:` runs a sandbox; `create` fills it, `look` asks it."""
 
@@ -86,15 +100,19 @@ class Stage:
         self.config_path = folder / "config.toml"
         self.ledger = folder / "ledger.db"
         self.created: list[Created] = []
-        self._sandbox = SandboxThread()
+        self.sandbox = SandboxThread()
 
     def __enter__(self) -> Self:
-        self._sandbox.start()
+        self.sandbox.start()
         key = self.folder / "api-key"
         key.touch(mode=0o600)
-        key.write_text(self._sandbox.key)
+        key.write_text(self.sandbox.key)
         self.config_path.write_text(
-            _CONFIG.format(ledger=self.ledger, base_url=self._sandbox.base_url, key=key)
+            _CONFIG.format(
+                url=json.dumps(f"sqlite:///{self.ledger}"),
+                base_url=json.dumps(self.sandbox.base_url),
+                key=json.dumps(str(key)),
+            )
         )
         return self
 
@@ -104,7 +122,7 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._sandbox.stop()
+        self.sandbox.stop()
 
     def config(self) -> "Config":
         from sweeper.config import load
@@ -150,30 +168,25 @@ class Stage:
         )
         return sum(batch.tally.added for batch in intake.register(database, lines, config=config))
 
-    def look(self) -> tuple[set[str], set[str]]:
-        """Ask the sandbox for every response: those it still has, and those it has not."""
+    def look(self) -> "Sight":
+        """Ask the sandbox for every response, and compare with what was due."""
         connection = self._connect()
-        here: set[str] = set()
-        for one in self.created:
-            if self._ask(connection, "GET", one.id)[0] == http.client.OK:
-                here.add(one.id)
+        answers = {one.id: self._ask(connection, "GET", one.id)[0] for one in self.created}
         connection.close()
-        return here, {one.id for one in self.created} - here
-
-    def wrong(self, here: set[str]) -> list[str]:
-        """What is there although it was due, or gone although it was not."""
         now = datetime.now(UTC)
-        return [
-            f"{one.id} is {'there' if one.id in here else 'gone'}"
-            for one in self.created
-            if one.is_due(now) == (one.id in here)
-        ]
+        due = {one.id for one in self.created if one.is_due(now)}
+        right = {each: HTTPStatus.NOT_FOUND if each in due else HTTPStatus.OK for each in answers}
+        return Sight(
+            kept=[each for each in answers if each not in due and answers[each] == right[each]],
+            gone=[each for each in answers if each in due and answers[each] == right[each]],
+            wrong={each: status for each, status in answers.items() if status != right[each]},
+        )
 
     def _set_clock(self, at: datetime) -> None:
-        self._sandbox.call(lambda sandbox: sandbox.clock.set(at))
+        self.sandbox.call(lambda sandbox: sandbox.clock.set(at))
 
     def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._sandbox.port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", self.sandbox.port, timeout=10)
 
     def _post(self, connection: http.client.HTTPConnection, labels: Mapping[str, str]) -> Created:
         previous = self._continued(labels)
@@ -181,7 +194,7 @@ class Stage:
         if previous is not None:
             body["previous_response_id"] = previous
         status, answer = self._ask(connection, "POST", "", json.dumps(body))
-        assert status == http.client.OK, "the sandbox creates what it is asked to"
+        assert status == HTTPStatus.OK, "the sandbox creates what it is asked to"
         return Created(
             id=answer["id"],
             created_at=answer["created_at"],
@@ -194,7 +207,7 @@ class Stage:
         if not self.created or len(self.created) % _TURNS == 0:
             return None
         latest = self.created[-1]
-        now = self._sandbox.call(lambda sandbox: sandbox.clock.now())
+        now = self.sandbox.call(lambda sandbox: sandbox.clock.now())
         same_day = now - latest.created_at < timedelta(hours=12).total_seconds()
         return latest.id if same_day and latest.labels == labels else None
 
@@ -205,7 +218,7 @@ class Stage:
         response_id: str,
         body: str | None = None,
     ) -> tuple[int, dict[str, Any]]:
-        headers = {"Authorization": f"Bearer {self._sandbox.key}"}
+        headers = {"Authorization": f"Bearer {self.sandbox.key}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         path = "/inference/v1/responses" + (f"/{response_id}" if response_id else "")

@@ -8,13 +8,20 @@ from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
 
 if TYPE_CHECKING:
+    from sweeper.domain.outcome import Breaker
     from sweeper.ledger.sweeps import SweepRow
     from sweeper.service.inquiry import Status
 
 NOT_OK = 3
+_REASONS = {
+    "interrupted": "it was interrupted",
+    "guard": "a guard refused it",
+    "clock": "the clock could not be trusted",
+    "ledger": "the ledger could not be read or written",
+}
 
 
-@click.command("status", epilog="Example: sweeper -c sweeper.toml status || page-oncall")
+@click.command("status", epilog="Example: sweeper status || page-oncall")
 @as_json
 @pass_call
 def command(call: Call, *, as_json: bool) -> int:
@@ -93,7 +100,7 @@ def _tell(found: "Status") -> None:
             f"STOPPED: account {one.account} since {output.short_instant(one.opened_at)}"
             f" ({one.breaker.value.replace('_', ' ')}): {one.detail}"
         )
-        output.line(f"  next: sweeper account check {one.account}")
+        output.line(f"  {remedy(one.account, one.breaker)}")
     for reason, count in found.quarantined.items():
         output.line(
             f"SET ASIDE: {count:,} ({reason}); see: sweeper responses list --state quarantined"
@@ -122,5 +129,36 @@ def _last(found: "Status") -> str:
     began = output.short_instant(row.started_at)
     if row.finished_at is None:
         return f"The sweep begun at {began} is running, or died."
-    how = "complete" if row.complete else f"not complete ({row.stop_reason or 'something is left'})"
-    return f"The last sweep began at {began} and was {how}."
+    if row.complete:
+        return f"The last sweep began at {began} and was complete."
+    why = "something is left" if row.stop_reason is None else reason(row.stop_reason)
+    return f"The last sweep began at {began} and was not complete: {why}."
+
+
+def reason(stop_reason: str) -> str:
+    """Say for people why a sweep stopped."""
+    if stop_reason.startswith("account:"):
+        _, account, breaker = stop_reason.split(":", 2)
+        return f"account {account} was stopped ({breaker.replace('_', ' ')})"
+    return _REASONS.get(stop_reason, stop_reason)
+
+
+def remedy(account: str, breaker: "Breaker") -> str:
+    """Say what to do about a stopped account."""
+    from sweeper.domain.outcome import Breaker
+
+    match breaker:
+        case Breaker.UNREACHABLE:
+            return "next: mend the way to the provider; every sweep tries again"
+        case Breaker.NOT_FOUND:
+            return (
+                "next: find out who deleted them, or which key, account or base URL is wrong; then"
+                f" sweeper account reset {account} --expect-absent N --reason ..."
+            )
+        case Breaker.IDENTITY:
+            return (
+                "next: configure the right key; or, if it changed on purpose:"
+                f" sweeper account accept {account} --reason ..."
+            )
+        case _:
+            return f"next: mend it; then sweeper account check {account}, or simply sweep"

@@ -1,7 +1,9 @@
 """`sweeper sweep`: delete what is due, once."""
 
 import os
+import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +13,12 @@ from sweeper.cli.call import Call, as_json, pass_call
 from sweeper.cli.progress import Bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sweeper.config.settings import Config
-    from sweeper.domain.event import Event
+    from sweeper.domain.event import BreakerOpened, Event
     from sweeper.domain.secret import Secret
+    from sweeper.domain.summary import Summary
     from sweeper.engine.planning import Scope
     from sweeper.engine.sweep import Ended
     from sweeper.ledger.database import Database
@@ -27,7 +30,7 @@ STOPPED = 12
 REFUSED = 14
 
 
-@click.command("sweep", epilog="Example: sweeper -c sweeper.toml sweep --max 100")
+@click.command("sweep", epilog="Example: sweeper sweep --max 100")
 @click.option("-n", "--dry-run", is_flag=True, help="Plan, and send nothing.")
 @click.option("--policy", metavar="P", help="Sweep only what this policy decides.")
 @click.option(
@@ -48,21 +51,42 @@ def command(
     code 3. Codes: 0 complete, 3 not complete, 11 another sweeper is at work, 12 an account is
     stopped, 13 the schema is another, 14 a guard refused.
     """
+    from sweeper.domain import event
     from sweeper.service import assembly
 
-    config = call.config()
-    bounds = assembly.scope(config, only=policy, most=most)
-    keys: Mapping[str, Secret] = {} if dry_run else assembly.read_keys(config, os.environ)
-    with call.ledger(config) as database:
-        ended = sweep_once(call, config, database, keys, bounds, dry_run=dry_run)
-    numbers = ended.summary.as_json()
-    if as_json:
-        output.json_line("summary", {key: numbers[key] for key in numbers if key != "type"})
-    else:
-        tell(ended)
+    stops: list[event.BreakerOpened] = []
+
+    def note(happened: "Event") -> None:
+        if isinstance(happened, event.BreakerOpened):
+            stops.append(happened)
+
+    with terminable():
+        config = call.config()
+        bounds = assembly.scope(config, only=policy, most=most)
+        keys: Mapping[str, Secret] = {} if dry_run else assembly.read_keys(config, os.environ)
+        with call.ledger(config) as database:
+            ended = sweep_once(call, config, database, keys, bounds, dry_run=dry_run, listener=note)
+        if as_json:
+            numbers = ended.summary.as_json()
+            output.json_line("summary", {key: numbers[key] for key in numbers if key != "type"})
+        else:
+            tell(ended, stops)
+        sys.stdout.flush()
     if ended.fault is not None:
         raise ended.fault
     return code(ended)
+
+
+@contextmanager
+def terminable() -> "Iterator[None]":
+    """Let SIGTERM interrupt as Ctrl-C does; a sweep within it takes both for itself."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def sweep_once(
@@ -72,8 +96,8 @@ def sweep_once(
     keys: "Mapping[str, Secret]",
     bounds: "Scope",
     *,
+    listener: "Emit",
     dry_run: bool = False,
-    listener: "Emit | None" = None,
 ) -> "Ended":
     """Sweep with logs, and with a progress bar on a terminal; `listener` hears each event too."""
     import asyncio
@@ -100,7 +124,7 @@ def code(ended: "Ended") -> int:
     return 0 if ended.summary.complete or ended.summary.dry_run else INCOMPLETE
 
 
-def _told(log: "Emit", bar: Bar, listener: "Emit | None") -> "Emit":
+def _told(log: "Emit", bar: Bar, listener: "Emit") -> "Emit":
     from sweeper.domain import event
     from sweeper.domain.outcome import TERMINAL
 
@@ -110,26 +134,24 @@ def _told(log: "Emit", bar: Bar, listener: "Emit | None") -> "Emit":
         elif isinstance(happened, event.ResponseSettled) and happened.outcome in TERMINAL:
             bar.advance(1)
         log(happened)
-        if listener is not None:
-            listener(happened)
+        listener(happened)
 
     return emit
 
 
-def tell(ended: "Ended") -> None:
+def tell(ended: "Ended", stops: "Sequence[BreakerOpened]" = ()) -> None:
     """Print what a sweep did and what it left, for people."""
+    from sweeper.cli import status
+
     summary = ended.summary
-    done = ", ".join(
-        f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in summary.outcomes.items()
-    )
     if summary.dry_run:
-        output.line(f"dry run: {summary.planned:,} of {summary.due:,} due would be deleted")
+        output.line(f"dry run: {summary.planned:,} of {summary.due or 0:,} due would be deleted")
     else:
-        output.line(f"{summary.planned:,} of {summary.due:,} due were planned: {done or 'nothing'}")
-        if summary.outcomes.get("deleted"):
-            output.line(f"verified as gone: {summary.verified:,} of those deleted")
+        _tell_done(summary)
     for sentence in ended.refused:
         output.line(sentence)
+    for one in stops:
+        _tell_stop(one)
     if summary.remaining is None:
         output.line("what is left could not be determined")
     elif summary.remaining and not summary.dry_run:
@@ -138,7 +160,41 @@ def tell(ended: "Ended") -> None:
             for reason, count in (summary.remaining_by_reason or {}).items()
         )
         output.line(f"still due: {summary.remaining:,} ({left})")
-    if summary.stop_reason is not None:
-        output.line(f"stopped: {summary.stop_reason}; see: sweeper status")
-    elif not summary.dry_run:
-        output.line("complete" if summary.complete else "not complete; see: sweeper status")
+    if summary.dry_run:
+        return
+    if summary.complete:
+        output.line("complete")
+    elif summary.stop_reason is None:
+        output.line("not complete; see: sweeper status")
+    else:
+        output.line(f"not complete: {status.reason(summary.stop_reason)}")
+
+
+def _tell_done(summary: "Summary") -> None:
+    done = ", ".join(
+        f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in summary.outcomes.items()
+    )
+    if not summary.due and not done:
+        output.line("Nothing is due.")
+        return
+    output.line(
+        f"{summary.planned:,} of {summary.due or 0:,} due were planned: {done or 'none tried'}"
+    )
+    if deleted := summary.outcomes.get("deleted"):
+        output.line(f"verified as gone: {summary.verified:,} of {deleted:,} deleted")
+
+
+def _tell_stop(one: "BreakerOpened") -> None:
+    from sweeper.cli import plan, status
+
+    kept = ""
+    if one.kept:
+        since = output.short_instant(one.oldest_due_at)
+        kept = f"; {plan.counted(one.kept)} kept past their time there, the oldest since {since}"
+    output.line(
+        f"Account {one.account} is stopped ({one.breaker.value.replace('_', ' ')}):"
+        f" {one.detail}{kept}"
+    )
+    if one.settled_absent:
+        output.line(f"  settled as absent since the last yes: {', '.join(one.settled_absent)}")
+    output.line(f"  {status.remedy(one.account, one.breaker)}")

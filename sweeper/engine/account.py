@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from sweeper.domain import event, moment
 from sweeper.domain.answer import Answer, AnswerKind
@@ -11,6 +12,7 @@ from sweeper.domain.control import Controls
 from sweeper.domain.event import Event
 from sweeper.domain.notfound import NotFound
 from sweeper.domain.outcome import Breaker
+from sweeper.domain.response import is_response_id
 from sweeper.engine.breaker import Breakers
 from sweeper.engine.clock import ClockWatch
 from sweeper.engine.pace import Pace
@@ -19,6 +21,11 @@ from sweeper.provider.profile import Profile
 from sweeper.provider.responses import Responses
 
 Emit = Callable[[Event], None]
+
+_LONGEST_WAIT: Final = 300.0
+"""Seconds that a look or a control waits for its slot: half as long as a control is good for."""
+_HEARD: Final = frozenset({AnswerKind.YES, AnswerKind.PRESENT, AnswerKind.ABSENT})
+"""Answers that only an API gives which knows the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +54,8 @@ class Account:
 
     `key` names the API key together with the base URL: what one pair has seen proves nothing
     about another. `seen` are the label sets of which this key has seen a response. `pinned` is
-    the provider's account that this name stands for.
+    the provider's account that this name stands for. `heard` says that the API has answered this
+    key, whatever it said of a response.
     """
 
     settings: Settings
@@ -63,6 +71,7 @@ class Account:
     pinned: str | None = None
     newly_seen: set[int] = field(default_factory=set)
     get_seen: bool = False
+    heard: bool = False
     not_found: NotFound = field(default_factory=NotFound)
     stopped: Stop | None = None
     controls: Controls = field(init=False)
@@ -80,6 +89,14 @@ class Account:
     @property
     def may_send(self) -> bool:
         return self.stopped is None and not self._halted
+
+    def recall(self, row: AccountRow, seen: set[int]) -> None:
+        """Take up what the ledger knows, now that nobody else sweeps the account."""
+        self.row = row
+        self.not_found = row.not_found
+        self.get_seen = row.get_seen_key == self.key
+        self.seen = seen
+        self.pinned = self.settings.account_id or row.pinned_account_id
 
     def halt(self) -> None:
         """Send nothing more, without anything being wrong: the sweep was told to end."""
@@ -100,9 +117,15 @@ class Account:
         """Seconds on the boot clock, by which controls are dated."""
         return self.watch.clock.boot()
 
-    async def get(self, response_id: str, label_set_id: int) -> Answer | None:
-        """Look whether a response can be read; None when the account stopped meanwhile."""
-        asked = await self._slot()
+    def may_ask_for(self, response_id: str) -> bool:
+        """Whether this id may stand in a path; a row in the ledger can hold any text."""
+        return is_response_id(response_id, self.profile.id_length)
+
+    async def get(
+        self, response_id: str, label_set_id: int, *, within: float = _LONGEST_WAIT
+    ) -> Answer | None:
+        """Look whether a response can be read; None when no slot came or the account stopped."""
+        asked = await self._slot(within)
         if asked is None:
             return None
         answer = self._noted(await self.door.get(response_id))
@@ -113,7 +136,8 @@ class Account:
 
     def saw(self, label_set_id: int, asked: float) -> None:
         """Note that this key saw a response of a label set when it asked at that moment."""
-        self.controls = self.controls.sighted(asked)
+        if self.controls.sight_at is None or asked > self.controls.sight_at:
+            self.controls = self.controls.sighted(asked)
         if label_set_id not in self.seen:
             self.seen.add(label_set_id)
             self.newly_seen.add(label_set_id)
@@ -168,6 +192,8 @@ class Account:
     async def look_at(self, rows: Sequence[tuple[str, int]]) -> bool:
         """GET responses until one can be read; says whether one could."""
         for response_id, label_set_id in rows:
+            if not self.may_ask_for(response_id):
+                continue
             answer = await self.get(response_id, label_set_id)
             if answer is None:
                 return False
@@ -175,14 +201,15 @@ class Account:
                 return True
         return False
 
-    async def _slot(self) -> float | None:
+    async def _slot(self, within: float = _LONGEST_WAIT) -> float | None:
         """Wait for a slot; the moment at which it came, or None when nothing may be sent."""
-        if self.may_send and await self.pace.slot() and self.may_send:
+        if self.may_send and await self.pace.slot(within) and self.may_send:
             return self.now()
         return None
 
     def _noted(self, answer: Answer) -> Answer:
         self.watch.saw(answer.date)
+        self.heard = self.heard or answer.kind in _HEARD
         if answer.kind is AnswerKind.THROTTLED:
             self.pace.throttled(answer.retry_after)
             self.emit(

@@ -66,6 +66,7 @@ class Order:
         self._idle = list(self._streams)
         self._heads: list[tuple[int, int, int]] = []
         self._parents: list[tuple[int, int, Row]] = []
+        self._held_back: list[tuple[int, int, Row]] = []
 
     def freed(self, parents: Iterable[Row]) -> None:
         """Let parents take their turn, as far as they are due themselves."""
@@ -79,9 +80,10 @@ class Order:
         self._wake(read, may)
         while self._parents or self._heads:
             if self._parents and (not self._heads or self._parents[0][:2] <= self._heads[0][:2]):
-                row = heapq.heappop(self._parents)[2]
-                if may(row.label_set_id):
-                    return row
+                parent = heapq.heappop(self._parents)
+                if may(parent[2].label_set_id):
+                    return parent[2]
+                self._held_back.append(parent)
                 continue
             _, _, label_set_id = heapq.heappop(self._heads)
             self._idle.append(label_set_id)
@@ -92,7 +94,19 @@ class Order:
                 return head
         return None
 
+    def has(self, read: ReadPage, may: Callable[[int], bool]) -> bool:
+        """Whether `pop` would give one."""
+        self._wake(read, may)
+        waiting = (row.label_set_id for _, _, row in self._parents)
+        return any(map(may, waiting)) or any(may(key) for _, _, key in self._heads)
+
     def _wake(self, read: ReadPage, may: Callable[[int], bool]) -> None:
+        held, self._held_back = self._held_back, []
+        for parent in held:
+            if may(parent[2].label_set_id):
+                heapq.heappush(self._parents, parent)
+            else:
+                self._held_back.append(parent)
         idle, self._idle = self._idle, []
         for label_set_id in idle:
             if not may(label_set_id):
@@ -170,6 +184,12 @@ class Queue:
             self._asked[row.id] = row.label_set_id
             wanted.append(self._wanted(row.id, row.label_set_id))
         return wanted
+
+    def is_drained(self, now: int, read: ReadPage) -> bool:
+        """Whether there is nothing to take at this time."""
+        if self._retries and self._retries[0][0] <= now:
+            return False
+        return not self._order.has(read, lambda key: self._left[key] > 0)
 
     def claimed(self, pks: Iterable[int]) -> None:
         """Charge those of the last take that were claimed, unless they were charged before."""

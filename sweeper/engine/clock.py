@@ -42,6 +42,13 @@ class ClockWatch:
                 date=date, wall=self.clock.wall(), boot=self.clock.boot()
             )
 
+    @property
+    def is_old(self) -> bool:
+        """Whether no `Date` has come for so long that the lack of one is what is doubted."""
+        return self.sighting is None or (
+            self.clock.boot() - self.sighting.boot > guard.LONGEST_AGE.total_seconds()
+        )
+
     def doubt(self, connection: "sa.Connection", *, trust_local: bool = False) -> str | None:
         """Say why the clock may not be trusted at this moment; None when it may.
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sweeper.domain import control, moment, outcome
+from sweeper.domain import backoff, control, moment, outcome
 from sweeper.domain.answer import Answer, AnswerKind
 from sweeper.domain.control import Controls
 from sweeper.domain.outcome import Facts, Outcome, Settlement
-from sweeper.domain.response import State, is_response_id
+from sweeper.domain.response import State
 from sweeper.engine.account import Account
 from sweeper.ledger.claims import Claim
 
@@ -59,14 +59,15 @@ class Deletion:
     async def work(self, claim: Claim, deadline: float) -> Finished | Absence:
         """Delete or verify; `deadline` is when the claim ends, in seconds of the boot clock."""
         if claim.is_verification:
-            return await self._verify(claim)
+            return await self._verify(claim, deadline)
         return await self._delete(claim, deadline)
 
     async def _delete(self, claim: Claim, deadline: float) -> Finished | Absence:
         account = self._account
-        if not is_response_id(claim.response_id, account.profile.id_length):
+        if not account.may_ask_for(claim.response_id):
             return self._finished(claim, _UNSENDABLE, unsent=True)
-        if not await account.pace.slot() or not account.may_send or account.now() >= deadline:
+        left = deadline - account.now()
+        if not await account.pace.slot(left) or not account.may_send or account.now() >= deadline:
             return self._finished(claim, _UNSENT, unsent=True)
         before, asked = account.controls, account.now()
         answer = await account.delete(claim.response_id)
@@ -92,12 +93,17 @@ class Deletion:
             last_at=account.now(),
         )
 
-    async def _verify(self, claim: Claim) -> Finished | Absence:
+    async def _verify(self, claim: Claim, deadline: float) -> Finished | Absence:
         account = self._account
         if not account.settings.verify:
             return self._finished(claim, outcome.without_verification(self._facts(claim)))
+        if not account.may_ask_for(claim.response_id):
+            later = self._now() + backoff.delay(claim.failures + 1, random.random())
+            later_on = Settlement(state=State.VERIFYING, counted=True, verify_at=later)
+            return self._finished(claim, later_on)
         before, asked = account.controls, account.now()
-        get = await account.get(claim.response_id, claim.label_set_id)
+        left = deadline - asked
+        get = await account.get(claim.response_id, claim.label_set_id, within=left)
         if get is None:
             return self._finished(claim, Settlement(state=State.VERIFYING, verify_at=self._now()))
         settlement = self._judge_verification(claim, get, bracketed=False)

@@ -4,9 +4,8 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from sweeper import errors
@@ -17,6 +16,7 @@ from sweeper.engine import testimony
 from sweeper.engine.account import Account, Emit
 from sweeper.engine.candidates import Queue
 from sweeper.engine.deletion import Absence, Deletion, Finished
+from sweeper.engine.lookback import LookBack
 from sweeper.engine.planning import ReadLeaves
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.testimony import Witness
@@ -48,9 +48,6 @@ CLAIM_SECONDS: Final = 15.0
 """How long a claim may wait for its slot; past it, it is given back unsent."""
 _HORIZON: Final = 3.0
 _SLOTS_WITHIN: Final = 5.0
-_ABSENCES_AT_ONCE: Final = 50
-_ABSENCE_WAIT: Final = 5.0
-_CONTROL_AGE: Final = 240.0
 LAST_TRIES: Final = 3
 
 
@@ -65,7 +62,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What one account's drain is to do, and for which sweep."""
+    """What one account's drain is to do, and for which sweep.
+
+    `alarm` hears at once of a fault of the ledger, so that no other account sends on.
+    """
 
     sweep_id: str
     newest_pk: int
@@ -73,16 +73,37 @@ class Assignment:
     witness: Witness
     lease: Lease | None
     longest_id: Callable[[str], int]
+    alarm: Callable[[errors.SweeperError], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Turn:
-    """What one transaction did."""
+    """What one transaction did. Claims end at `ends_at`, in seconds of the boot clock.
+
+    `crowded`: more must be admitted first. `drained`: nothing is left that could be done now;
+    None where nobody looked.
+    """
 
     claims: Sequence[Claim] = ()
     late: frozenset[int] = frozenset()
     doubt: str | None = None
     crowded: bool = False
+    drained: bool | None = None
+    ends_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What one transaction is to do; with `look` it also looks whether anything is left to do."""
+
+    settled: Sequence[Settled]
+    room: int
+    look: bool
+    newly_seen: set[int]
+
+    @property
+    def claims(self) -> bool:
+        return self.room > 0 or self.look
 
 
 class Drain:
@@ -99,12 +120,14 @@ class Drain:
         self._deletion = Deletion(account)
         self._todo: asyncio.Queue[tuple[Claim, float] | None] = asyncio.Queue()
         self._finished: list[Finished] = []
-        self._absences: list[Absence] = []
+        self._absences = LookBack(account, self._deletion.settle, self._living)
         self._in_hand = 0
         self._wake = asyncio.Event()
         self._full = 1
         self._throughput = 0.0
-        self._control: asyncio.Task[object] | None = None
+        self._control: asyncio.Task[None] | None = None
+        self._looked = False
+        self._asked_again = False
         self._fault: errors.SweeperError | None = None
 
     async def run(self) -> Tally:
@@ -119,7 +142,7 @@ class Drain:
             try:
                 await self._feed(group)
             except errors.SweeperError as fault:
-                self._fault = fault
+                self._fail(fault)
             finally:
                 self._account.halt()
                 for _ in range(self._account.settings.max_in_flight):
@@ -131,22 +154,21 @@ class Drain:
 
     async def _last_words(self) -> None:
         """After a fault of the ledger nothing more is sent, but what was seen is still written."""
-        self._finished.extend(self._deletion.settle(one) for one in self._absences)
-        self._absences = []
+        self._finished += self._absences.given_up()
         for _ in range(LAST_TRIES):
+            batch, self._finished = self._finished, []
             try:
-                turn = await self._turn(self._finished, 0)
+                self._settled(batch, await self._turn(batch, 0))
             except errors.LedgerError:
                 continue
-            self._settled(self._finished, turn)
-            break
+            return
 
     async def _work(self) -> None:
         while (task := await self._todo.get()) is not None:
             claim, deadline = task
             done = await self._deletion.work(claim, deadline)
             if isinstance(done, Absence):
-                self._absences.append(done)
+                self._absences.add(done)
             else:
                 self._finished.append(done)
             if len(self._finished) >= self._full or self._idle:
@@ -158,22 +180,18 @@ class Drain:
         return self._in_hand == len(self._finished) + len(self._absences)
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
-        while True:
+        while self._fault is None:
             self._wake.clear()
             batch, self._finished = self._finished[:BATCH], self._finished[BATCH:]
             room = self._room(len(batch))
+            idle = self._in_hand == len(batch)
             began = time.monotonic()
             turn = _Turn()
-            if batch or room:
-                try:
-                    turn = await self._turn(batch, room)
-                except errors.SweeperError:
-                    self._finished = batch + self._finished
-                    raise
+            if batch or room or (idle and not self._looked):
+                turn = await self._turn(batch, room, look=idle)
                 self._settled(batch, turn)
-                self._hand_out(turn.claims)
-            done = not turn.claims if room else not self._wanted
-            if done and self._in_hand == 0 and not turn.crowded:
+                self._hand_out(turn)
+            if self._in_hand == 0 and (turn.drained or not self._wanted):
                 return
             self._look_back(group)
             if not turn.crowded and len(self._finished) < self._full:
@@ -195,36 +213,70 @@ class Drain:
         room = most - (self._in_hand - settling)
         return room if room * 2 >= most else 0
 
-    async def _turn(self, batch: Sequence[Finished], room: int) -> _Turn:
-        account = self._account
-        settled = [self._do.witness.settled(one) for one in batch]
+    async def _turn(self, batch: Sequence[Finished], room: int, *, look: bool = False) -> _Turn:
+        """Write and claim in one transaction, once more if only a fresh `Date` was lacking."""
+        work = _Work(
+            settled=[self._do.witness.settled(one) for one in batch],
+            room=room,
+            look=look and self._wanted,
+            newly_seen=self._account.newly_seen,
+        )
+        self._account.newly_seen = set()
         self._returned(batch)
-        return await self._recorder.write(lambda c: self._write(c, settled, room, account))
+        try:
+            turn = await self._recorder.write(lambda c: self._write(c, work))
+        except errors.SweeperError:
+            self._account.newly_seen |= work.newly_seen
+            self._finished = [*batch, *self._finished]
+            raise
+        if turn.doubt is not None and self._account.watch.is_old and not self._asked_again:
+            self._asked_again = True
+            await self._absences.refresh()
+            return replace(turn, doubt=None)
+        self._asked_again = turn.doubt is not None
+        return turn
 
-    def _write(
-        self, connection: "Connection", settled: Sequence[Settled], room: int, account: Account
-    ) -> _Turn:
+    def _write(self, connection: "Connection", work: "_Work") -> _Turn:
+        account = self._account
         now = moment.to_us(account.watch.clock.wall())
         doubt = account.watch.doubt(connection)
-        dated = now if doubt is None else (clock.last_good(connection) or now)
+        late = self._settle(connection, work, now, doubt)
+        if doubt is not None:
+            return _Turn(late=late, doubt=doubt if work.claims else None)
+        if not work.claims:
+            return _Turn(late=late)
+        leases.check(connection, self._do.lease)
+        if admission.drain(connection, now=now, longest=self._do.longest_id).left:
+            return _Turn(late=late, crowded=True)
+        if not work.room:
+            return _Turn(late=late, drained=self._is_drained(connection, now))
+        ends_at = account.now() + CLAIM_SECONDS
+        taken = self._claim(connection, work.room, now)
+        clock.keep_good(connection, now)
+        return _Turn(claims=taken, ends_at=ends_at, late=late, drained=not taken)
+
+    def _settle(
+        self, connection: "Connection", work: "_Work", now: int, doubt: str | None
+    ) -> frozenset[int]:
+        settled, dated = work.settled, now
         if doubt is not None:
             settled = [testimony.doubted(one) for one in settled]
+            dated = clock.last_good(connection) or now
         written = outcomes.settle(connection, settled, sweep_id=self._do.sweep_id, now=dated)
-        if doubt is not None and self.tally.doubt is None:
-            anomaly = Entry(type=RecordType.CLOCK_ANOMALY, fields={"account": account.name})
+        if doubt is not None and self.tally.doubt is None and not self._account.watch.is_old:
+            anomaly = Entry(type=RecordType.CLOCK_ANOMALY, fields={"account": self._account.name})
             records.append(connection, [anomaly], now=dated)
-        self._remember(connection, now)
+        self._remember(connection, work.newly_seen, now)
         if written.freed:
             parents = responses.parents(connection, written.freed, now)
             self._do.queue.freed(one for one in parents if one.eligible and not one.children)
-        if not room or doubt is not None:
-            return _Turn(late=written.late, doubt=doubt)
-        leases.check(connection, self._do.lease)
-        if admission.drain(connection, now=now, longest=self._do.longest_id).left:
-            return _Turn(late=written.late, crowded=True)
-        taken = self._claim(connection, room, now)
-        clock.keep_good(connection, now)
-        return _Turn(claims=taken, late=written.late)
+        return written.late
+
+    def _is_drained(self, connection: "Connection", now: int) -> bool:
+        read = ReadLeaves(connection, self._do.newest_pk, now)
+        return self._do.queue.is_drained(now, read) and not claims.has_verifications(
+            connection, self._account.row.id, now
+        )
 
     def _claim(self, connection: "Connection", room: int, now: int) -> list[Claim]:
         terms = Terms(
@@ -244,16 +296,15 @@ class Drain:
         self._do.queue.claimed(claim.pk for claim in taken)
         return verifying + taken
 
-    def _remember(self, connection: "Connection", now: int) -> None:
+    def _remember(self, connection: "Connection", newly_seen: Collection[int], now: int) -> None:
         """Keep what the account's key has seen, and what it has missed."""
         account = self._account
-        new, account.newly_seen = account.newly_seen, set()
-        if new or account.last_yes_at is not None:
+        if newly_seen or account.get_seen or account.last_yes_at is not None:
             sightings.save(
                 connection,
                 account.row.id,
                 key=account.key,
-                label_sets=new,
+                label_sets=newly_seen,
                 get_seen=account.get_seen,
                 yes_at=account.last_yes_at,
                 now=now,
@@ -284,65 +335,37 @@ class Drain:
                 self.tally.outcomes[Outcome(claim.outcome)] -= 1
             self.tally.outcomes[settlement.outcome] += 1
             self.tally.verified += settlement.verified
-        ruling = self._do.witness.rulings.get(claim.label_set_id)
-        overdue = None
-        if ruling is not None:
-            due = claim.created_at + ruling.keep + ruling.deadline
-            overdue = timedelta(microseconds=max(0, moment.to_us(one.at) - due))
-        self._emit(
-            event.ResponseSettled(
-                sweep_id=self._do.sweep_id,
-                account=self._account.name,
-                response_id=claim.response_id,
-                policy=None if ruling is None else ruling.policy,
-                outcome=settlement.outcome,
-                verified=settlement.verified,
-                attempt=claim.attempts,
-                status=None if one.answer is None else one.answer.status,
-                overdue=overdue,
-                next_try_at=settlement.next_try_at,
-                late=late,
-            )
-        )
+        self._emit(self._do.witness.told(one, sweep_id=self._do.sweep_id, late=late))
 
-    def _hand_out(self, taken: Sequence[Claim]) -> None:
-        self._in_hand += len(taken)
-        deadline = self._account.now() + CLAIM_SECONDS
-        for claim in taken:
-            self._todo.put_nowait((claim, deadline))
+    def _hand_out(self, turn: _Turn) -> None:
+        self._in_hand += len(turn.claims)
+        if turn.drained is not None:
+            self._looked = not turn.claims
+        for claim in turn.claims:
+            self._todo.put_nowait((claim, turn.ends_at))
 
     def _look_back(self, group: asyncio.TaskGroup) -> None:
         """See to it that controls follow what was not found, and that none grows too old."""
         if self._control is not None and not self._control.done():
             return
-        now = self._account.now()
-        if self._absences:
-            oldest = now - self._absences[0].last_at
-            if self._idle or len(self._absences) >= _ABSENCES_AT_ONCE or oldest > _ABSENCE_WAIT:
-                self._control = group.create_task(self._settle_absences())
-            return
-        identity_at = self._account.controls.identity_at
-        if identity_at is not None and self._wanted and now - identity_at > _CONTROL_AGE:
-            self._control = group.create_task(self._account.identify())
+        if self._absences.is_due(idle=self._idle):
+            self._control = group.create_task(self._judge_absences())
+        elif self._wanted and self._absences.is_stale:
+            self._control = group.create_task(self._absences.refresh())
 
-    async def _settle_absences(self) -> None:
-        waiting, self._absences = self._absences, []
-        await self._account_control(waiting)
-        self._finished.extend(self._deletion.settle(one) for one in waiting)
+    async def _judge_absences(self) -> None:
+        """Judge them after a control; a fault of the ledger must cut no request short."""
+        try:
+            self._finished += await self._absences.judged()
+        except errors.SweeperError as fault:
+            self._fail(fault)
         self._wake.set()
 
-    async def _account_control(self, waiting: Sequence[Absence]) -> None:
-        """Make a control after these absences: the account's name, and sight of its responses."""
-        account = self._account
-        latest = max(one.last_at for one in waiting)
-        if account.profile.names_accounts:
-            await account.identify()
-        needs_get = not account.get_seen and any(one.answer is None for one in waiting)
-        if needs_get or not account.profile.names_accounts:
-            if not _sighted(account, latest) or needs_get:
-                await account.look_at(await self._living())
-        elif not _sighted(account, latest):
-            await account.look_at_collection()
+    def _fail(self, fault: errors.SweeperError) -> None:
+        """Send nothing more, here and, by whoever hears of it, anywhere else."""
+        self._fault = self._fault or fault
+        self._account.halt()
+        self._do.alarm(fault)
 
     async def _living(self) -> Sequence[tuple[str, int]]:
         return await self._recorder.write(
@@ -361,8 +384,3 @@ class Drain:
         if settled:
             passed = max(time.monotonic() - began, 1e-6)
             self._throughput = 0.5 * self._throughput + 0.5 * (settled / passed)
-
-
-def _sighted(account: Account, after: float) -> bool:
-    at = account.controls.sight_at
-    return at is not None and at > after

@@ -1,12 +1,16 @@
 """Before an account's first claim: whose it is, whether it is stopped, what its key can see."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from sweeper.domain import event, moment
+from sweeper.domain.answer import AnswerKind
 from sweeper.domain.outcome import Breaker
+from sweeper.domain.plan import AccountPlan
 from sweeper.engine.account import Account
-from sweeper.ledger import accounts, sightings
-from sweeper.ledger.accounts import AccountRow
+from sweeper.engine.recorder import Recorder
+from sweeper.ledger import accounts, claims, sightings
+from sweeper.ledger.accounts import AccountRow, OpenBreaker
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -14,27 +18,92 @@ if TYPE_CHECKING:
 LIFTED_BY_A_CONTROL: Final = frozenset(set(Breaker) - {Breaker.NOT_FOUND})
 """Breakers that a good control lifts; too much that was not found waits for a person."""
 
+_TRIES: Final = 3
+_BUSY: Final = frozenset({AnswerKind.THROTTLED, AnswerKind.UNAVAILABLE})
+
 LOOKED_AT: Final = 5
 """How many of the planned responses are looked for at most."""
+
+
+async def enter(
+    account: Account, made: AccountPlan, recorder: Recorder, dated: "Callable[[Connection], int]"
+) -> bool:
+    """Make the control before the first claim; False when there is nothing to do or no way.
+
+    `dated` gives the time for records, in microseconds. Raises ConfigurationError where another
+    name is pinned to the same account.
+    """
+    stopped, verifying = await recorder.write(lambda c: _recall(c, account))
+    if not made.planned and not verifying and not stopped:
+        return False
+    clash = conflict(account)
+    if clash is not None:
+        account.stop(Breaker.IDENTITY, clash)
+        return False
+    for one in stopped:
+        if one.breaker not in LIFTED_BY_A_CONTROL:
+            account.stop(one.breaker, one.detail)
+            return False
+    sample = await recorder.write(lambda c: _sample(c, account, made))
+    result = await control(account, sample)
+    account.row = await recorder.write(lambda c: keep(c, account, result, dated(c)))
+    account.newly_seen = set()
+    account.emit(event.AccountChecked(account=account.name, result=result))
+    return account.may_send
+
+
+def _recall(connection: "Connection", account: Account) -> tuple[Sequence[OpenBreaker], int]:
+    row = accounts.get(connection, account.name)
+    assert row is not None, "an account that was opened has a row"
+    account.recall(row, sightings.label_sets_seen(connection, row.id, account.key))
+    return (
+        accounts.open_breakers(connection, account.name),
+        claims.verifications(connection, row.id),
+    )
+
+
+def _sample(
+    connection: "Connection", account: Account, made: AccountPlan
+) -> Sequence[tuple[str, int]]:
+    """Responses to look for: planned ones, else what lives, else what waits for verification."""
+    by_size = sorted(made.sets, key=lambda one: -one.planned)
+    cuts = [(one.label_set_id, moment.to_us(one.cutoff)) for one in by_size if one.planned]
+    return (
+        sightings.newest(connection, cuts, LOOKED_AT)
+        or sightings.newest_live(connection, account.row.id, LOOKED_AT)
+        or claims.unverified(connection, account.row.id, LOOKED_AT)
+    )
 
 
 async def control(account: Account, planned: Sequence[tuple[str, int]]) -> str:
     """Ask whose account this is and look for up to five planned responses.
 
-    Returns what was seen in one word: `passed`, `no_sight`, or the breaker that opened. Without
-    the account's name, where the provider tells it, nothing is sent.
+    Returns what was seen in one word: `passed`, `no_sight`, the breaker that opened, or
+    `interrupted`. Without the account's name, where the provider tells it, nothing is sent.
     """
     if account.profile.names_accounts:
-        answer = await account.identify()
-        if answer is not None and account.may_send and account.controls.identity_at is None:
-            said = answer.fault or answer.status
-            account.stop(Breaker.UNREACHABLE, f"the account check was answered {said}")
-    await account.look_at(planned[:LOOKED_AT])
-    if account.controls.sight_at is None:
+        await _identify(account)
+    if account.may_send:
+        await account.look_at(planned[:LOOKED_AT])
+    if account.may_send and account.controls.sight_at is None:
         await account.look_at_collection()
     if account.stopped is not None:
         return account.stopped.breaker.value
+    if not account.may_send:
+        return "interrupted"
     return "no_sight" if account.controls.sight_at is None else "passed"
+
+
+async def _identify(account: Account) -> None:
+    """Ask whose account this is, again where the provider only said that it is busy."""
+    answer = None
+    for _ in range(_TRIES):
+        answer = await account.identify()
+        if answer is None or answer.kind not in _BUSY:
+            break
+    if account.may_send and account.controls.identity_at is None:
+        said = "nothing in time" if answer is None else (answer.fault or answer.status)
+        account.stop(Breaker.UNREACHABLE, f"the account check was answered {said}")
 
 
 def conflict(account: Account) -> str | None:
@@ -58,9 +127,13 @@ def conflict(account: Account) -> str | None:
 
 
 def keep(connection: "Connection", account: Account, result: str, now: int) -> AccountRow:
-    """Write what an opening found: the pin at first use, a changed key, lifted breakers."""
+    """Write what an opening found: the pin at first use, a changed key, lifted breakers.
+
+    Only what the API has really answered does so. Raises ConfigurationError where another name
+    is pinned to the same account.
+    """
     row = account.row
-    if account.stopped is None:
+    if account.stopped is None and account.heard:
         if row.identity is None:
             accounts.pin(
                 connection,

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from math import inf
 from typing import Final
 
 from sweeper.domain import pacing
@@ -29,15 +30,37 @@ class Pace:
         """Requests per second, as the provider's answers leave it."""
         return 1 / self._pacer.spacing
 
-    async def slot(self) -> bool:
-        """Wait for the next slot; False when the account was stopped meanwhile."""
+    async def slot(self, within: float | None = None) -> bool:
+        """Wait for the next slot; False when the account was stopped meanwhile.
+
+        False too when none comes `within` so many seconds, as soon as that is known.
+        """
+        if (within is None or within > 0) and self._taken_at_once():
+            return True
+        try:
+            async with asyncio.timeout(within):
+                return await self._next(inf if within is None else _now() + within)
+        except TimeoutError:
+            return False
+
+    def _taken_at_once(self) -> bool:
+        """Take the slot that is open already, if nobody waits: the common case of a high rate."""
+        now = _now()
+        if self._turn.locked() or self._stopped.is_set() or self._pacer.opens_at(now) > now:
+            return False
+        self._pacer, _ = pacing.reserve(self._pacer, now)
+        return True
+
+    async def _next(self, latest: float) -> bool:
         async with self._turn:
-            if self._stopped.is_set():
-                return False
             began = _now()
+            if self._stopped.is_set() or self._pacer.opens_at(began) > latest:
+                return False
             self._pacer, at = pacing.reserve(self._pacer, began)
             await self._until(at)
             while self._pacer.paused_until > _now() and not self._stopped.is_set():
+                if self._pacer.paused_until > latest:
+                    return False
                 await self._until(self._pacer.paused_until)
             self.waited += max(0.0, at - began)
             self._pacer = pacing.sent(self._pacer, _now())
@@ -49,10 +72,10 @@ class Pace:
 
     def throttled(self, pause: timedelta | None) -> None:
         """Wait as long as the provider asked; without its guidance, go on more slowly."""
-        if pause is None:
-            self._pacer = pacing.throttled(self._pacer, _now())
-        else:
+        if pause:
             self._pacer = pacing.paused(self._pacer, _now() + pause.total_seconds())
+        else:
+            self._pacer = pacing.throttled(self._pacer, _now())
 
     def recovered(self) -> None:
         self._pacer = pacing.recovered(self._pacer, _now())

@@ -87,9 +87,8 @@ class Planner:
         with self._db.read() as connection:
             rows = responses.label_sets(connection)
             newest_pk = responses.newest_pk(connection)
-        ruled, unmatched = rule(rows, self._scope.policies, self._now)
-        if self._scope.only is not None:
-            ruled = [one for one in ruled if one.policy.name == self._scope.only]
+        every, unmatched = rule(rows, self._scope.policies, self._now)
+        ruled = self._meant(every)
         counts = self._counts(ruled)
         live = Counter[str]()
         for row in rows:
@@ -121,6 +120,20 @@ class Planner:
             no_account_by={name: n for name, n in sorted(elsewhere.items()) if n},
             unmatched=unmatched,
         )
+
+    def ruled(self) -> list[Ruled]:
+        """All label sets from which a policy deletes, whatever is due of them."""
+        with self._db.read() as connection:
+            rows = responses.label_sets(connection)
+        return rule(rows, self._scope.policies, self._now)[0]
+
+    def cuts(self, ruled: Iterable[Ruled]) -> list[tuple[int, int]]:
+        """Label set and cut-off of those that this plan is about."""
+        return [(one.row.id, moment.to_us(one.cutoff)) for one in self._meant(ruled)]
+
+    def _meant(self, ruled: Iterable[Ruled]) -> list[Ruled]:
+        only = self._scope.only
+        return [one for one in ruled if only is None or one.policy.name == only]
 
     def _counts(self, ruled: Sequence[Ruled]) -> Mapping[int, tuple[int, int]]:
         counted: dict[int, tuple[int, int]] = {one.row.id: (0, 0) for one in ruled}

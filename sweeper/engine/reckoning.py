@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sweeper.domain import moment
-from sweeper.domain.plan import AccountPlan, Plan
+from sweeper.domain.plan import AccountPlan, LabelSetDue, Plan
 from sweeper.ledger import residue as ledger_residue
 from sweeper.ledger import responses
 from sweeper.ledger.database import Database
@@ -17,33 +17,47 @@ if TYPE_CHECKING:
 
 
 def residue(
-    db: Database, made: Plan, *, sweep_id: str, halted: Collection[str], now: int
+    db: Database,
+    made: Plan,
+    every: Collection[tuple[int, int]],
+    *,
+    sweep_id: str,
+    halted: Collection[str],
 ) -> Mapping[str, int]:
     """Count what is still due of a plan, by reason; `halted` accounts were stopped.
 
-    What was not tried and is kept by nothing in the ledger was left because its account stopped,
-    or because the plan was bounded. Raises LedgerError where that cannot be read.
+    `every` names all label sets that a policy deletes from, with their cut-offs: what is due
+    there and not live is left as well. What was not tried and is kept by nothing in the ledger
+    was left because its account stopped, or because the plan was bounded; what was to wait when
+    the plan was made is backing off. Raises LedgerError where that cannot be read.
     """
     counted: Counter[str] = Counter()
-    every: list[tuple[int, int]] = []
     newest = 0
+    made_at = moment.to_us(made.made_at)
     for account in made.accounts:
         cuts = [(one.label_set_id, moment.to_us(one.cutoff)) for one in account.sets]
-        every += cuts
         newest = max(newest, account.newest_pk)
-        bounds = Bounds(sweep_id=sweep_id, newest_pk=account.newest_pk, now=now)
+        bounds = Bounds(sweep_id=sweep_id, newest_pk=account.newest_pk, now=made_at)
         left = ledger_residue.live(db, cuts, bounds)
-        capped = {one.label_set_id for one in account.sets if one.capped}
+        sets = {one.label_set_id: one for one in account.sets}
         for label_set_id, reasons in left.items():
             untried = reasons.pop(UNTRIED, 0)
-            is_capped = label_set_id in capped and account.account not in halted
             counted.update(reasons)
-            counted["capped" if is_capped else "stopped"] += untried
+            is_halted = account.account in halted
+            counted["stopped" if is_halted else _left_out(sets[label_set_id])] += untried
     with db.read() as connection:
         for (_, reason), number in ledger_residue.elsewhere(connection, every, newest).items():
             counted[reason] += number
     counted["no_account"] += made.no_account
     return {reason: counted[reason] for reason in sorted(counted) if counted[reason]}
+
+
+def _left_out(one: LabelSetDue) -> str:
+    """Why a sweep that nothing stopped left something of a label set untried."""
+    if one.capped:
+        return "capped"
+    # What came back in time to be tried has taken the place of something that was planned.
+    return "backing_off" if one.backing_off else "stopped"
 
 
 def planned(made: Plan) -> Mapping[str, int]:

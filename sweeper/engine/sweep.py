@@ -4,8 +4,8 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +20,10 @@ from sweeper.engine.breaker import PERSISTENT
 from sweeper.engine.candidates import Cut, Queue
 from sweeper.engine.clock import ClockWatch
 from sweeper.engine.drain import Assignment, Drain, Tally
-from sweeper.engine.planning import Planner, Scope
+from sweeper.engine.planning import Planner, Ruled, Scope
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.testimony import Ruling, Witness
-from sweeper.ledger import accounts, admission, claims, leases, sightings, sweeps
+from sweeper.ledger import accounts, admission, claims, clock, leases, sightings, sweeps
 from sweeper.ledger.database import Database
 from sweeper.ledger.leases import Lease
 
@@ -75,6 +75,9 @@ class Sweep:
         self._refused: dict[str, str] = {}
         self._tallies: dict[str, Tally] = {}
         self._leases: dict[str, Lease] = {}
+        self._ruled: Sequence[Ruled] = ()
+        self._cuts: Sequence[tuple[int, int]] = ()
+        self._unadmitted: str | None = None
         self._fault: errors.SweeperError | None = None
         self._misconfigured: errors.ConfigurationError | None = None
 
@@ -96,7 +99,8 @@ class Sweep:
                 return await self._run(started)
             finally:
                 if self._leases:
-                    await self._recorder.write(self._release)
+                    with suppress(errors.LedgerError):  # then they run out by themselves
+                        await self._recorder.write(self._release)
 
     async def rehearse(self) -> Ended:
         """Make the plan and stop there: nothing is claimed and nothing is sent."""
@@ -107,25 +111,34 @@ class Sweep:
         return Ended(summary=summary, plan=made, refused=self._sentences)
 
     async def _run(self, started: datetime) -> Ended:
-        await self._admit()
-        made = await self._plan()
-        self._emit(
-            event.SweepStarted(
-                sweep_id=self.id,
-                due=made.due,
-                planned=made.planned,
-                ids_sha256={one.account: one.ids_sha256 for one in made.accounts},
+        made = Plan(made_at=started, accounts=())
+        try:
+            await self._admit()
+            made = await self._plan()
+        except errors.LedgerError as fault:
+            self._fail(fault)
+        else:
+            self._emit(
+                event.SweepStarted(
+                    sweep_id=self.id,
+                    due=made.due,
+                    planned=made.planned,
+                    ids_sha256={one.account: one.ids_sha256 for one in made.accounts},
+                )
             )
-        )
-        await self._work(made)
+            await self._work(made)
         summary = await self._finish(made, started)
         self._emit(
             event.SweepFinished(
                 sweep_id=self.id, complete=summary.complete, numbers=summary.as_json()
             )
         )
-        fault = self._fault or self._misconfigured
-        return Ended(summary=summary, plan=made, refused=self._sentences, fault=fault)
+        return Ended(
+            summary=summary,
+            plan=made,
+            refused=self._sentences,
+            fault=self._fault or self._misconfigured,
+        )
 
     def _begin(self, connection: "Connection") -> Mapping[str, int]:
         """Take the leases, and take back what an earlier sweeper left claimed."""
@@ -149,13 +162,17 @@ class Sweep:
             left = await self._recorder.write(self._admit_page)
 
     def _admit_page(self, connection: "Connection") -> bool:
-        if self._watch.doubt(connection, trust_local=True) is not None:
+        self._unadmitted = self._watch.doubt(connection, trust_local=True)
+        if self._unadmitted is not None:
             return False
         now = self._now_us()
         return admission.drain(connection, now=now, longest=self._longest_id).left
 
     async def _plan(self) -> Plan:
-        made = await asyncio.to_thread(Planner(self._db, self._scope, self._now()).make)
+        planner = Planner(self._db, self._scope, self._now())
+        made = await asyncio.to_thread(planner.make)
+        self._ruled = await asyncio.to_thread(planner.ruled)
+        self._cuts = planner.cuts(self._ruled)
         for one in made.accounts:
             why = plan.refusal(one, self._scope.guards)
             if why is not None:
@@ -205,7 +222,7 @@ class Sweep:
             leases.renew(connection, lease)
 
     async def _sweep(self, account: Account, made: AccountPlan) -> None:
-        if not await self._open(account, made):
+        if not await opening.enter(account, made, self._recorder, self._dated):
             await self._told(account, made)
             return
         drain = Drain(account, self._recorder, self._assignment(account, made), self._emit)
@@ -215,41 +232,14 @@ class Sweep:
         finally:
             await self._told(account, made)
 
-    async def _open(self, account: Account, made: AccountPlan) -> bool:
-        """Make the control before the first claim; False when there is nothing to do or no way."""
-        stopped, verifying = await self._recorder.write(
-            lambda c: (
-                accounts.open_breakers(c, account.name),
-                claims.verifications(c, account.row.id),
-            )
-        )
-        if not made.planned and not verifying and not stopped:
-            return False
-        clash = opening.conflict(account)
-        if clash is not None:
-            account.stop(Breaker.IDENTITY, clash)
-            return False
-        for one in stopped:
-            if one.breaker not in opening.LIFTED_BY_A_CONTROL:
-                account.stop(one.breaker, one.detail)
-                return False
-        cuts = _largest(made)
-        sample = await self._recorder.write(lambda c: sightings.newest(c, cuts, opening.LOOKED_AT))
-        result = await opening.control(account, sample)
-        now = self._now_us()
-        account.row = await self._recorder.write(lambda c: opening.keep(c, account, result, now))
-        account.newly_seen = set()
-        self._emit(event.AccountChecked(account=account.name, result=result))
-        return account.may_send
-
     async def _told(self, account: Account, made: AccountPlan) -> None:
         """Write down why an account stopped, and tell how much is kept past its time there."""
         stop = account.stopped
         if stop is None:
             return
-        now = self._now_us()
 
         def write(connection: "Connection") -> event.BreakerOpened:
+            now = self._dated(connection)
             if stop.breaker in PERSISTENT:
                 accounts.open_breaker(connection, account.row, stop.breaker, stop.detail, now=now)
             kept, oldest = reckoning.kept(connection, made, now)
@@ -286,12 +276,14 @@ class Sweep:
                 key=account.key,
                 policies_sha256=policy.fingerprint(self._scope.policies),
                 rulings={
-                    one.label_set_id: Ruling.of(one.policy, one.delete_after, one.deadline)
-                    for one in made.sets
+                    one.row.id: Ruling.of(one.policy.name, one.keep, one.policy.deadline)
+                    for one in self._ruled
+                    if one.row.account == account.name
                 },
             ),
             lease=self._leases.get(account.name),
             longest_id=self._longest_id,
+            alarm=self._fail,
         )
 
     async def _finish(self, made: Plan, started: datetime) -> Summary:
@@ -307,7 +299,7 @@ class Sweep:
         summary = Summary(
             sweep_id=self.id,
             dry_run=False,
-            due=made.due,
+            due=made.due if made.accounts or self._fault is None else None,
             planned=made.planned,
             outcomes={one.value: outcomes[one] for one in Outcome if outcomes[one]},
             verified=sum(tally.verified for tally in self._tallies.values()),
@@ -319,7 +311,11 @@ class Sweep:
             finished_at=self._now(),
         )
         if self._fault is None:
-            await self._recorder.write(lambda c: self._close(c, summary))
+            try:
+                await self._recorder.write(lambda c: self._close(c, summary))
+            except errors.LedgerError as fault:
+                self._fault = fault
+                return replace(summary, stop_reason=self._why())
         return summary
 
     def _close(self, connection: "Connection", summary: Summary) -> None:
@@ -329,7 +325,7 @@ class Sweep:
             complete=summary.complete,
             stop_reason=summary.stop_reason,
             summary=summary.as_json(),
-            now=self._now_us(),
+            now=self._dated(connection),
         )
 
     def _residue(self, made: Plan) -> Mapping[str, int]:
@@ -337,9 +333,9 @@ class Sweep:
         return reckoning.residue(
             self._db,
             made,
+            self._cuts,
             sweep_id=self.id,
             halted=stopped | set(self._refused) | self._doubting | self._interrupted,
-            now=self._now_us(),
         )
 
     @property
@@ -359,7 +355,7 @@ class Sweep:
             return "ledger"
         if self._stop_reason is not None:
             return self._stop_reason
-        if self._doubting:
+        if self._doubting or self._unadmitted is not None:
             return "clock"
         for account in self._accounts:
             if account.stopped is not None:
@@ -389,7 +385,8 @@ class Sweep:
     def _now_us(self) -> int:
         return moment.to_us(self._now())
 
-
-def _largest(made: AccountPlan) -> Sequence[tuple[int, int]]:
-    by_size = sorted(made.sets, key=lambda one: -one.planned)
-    return [(one.label_set_id, moment.to_us(one.cutoff)) for one in by_size if one.planned]
+    def _dated(self, connection: "Connection") -> int:
+        """The time for a record: the last good one while the clock is known to be wrong."""
+        if self._watch.doubt(connection, trust_local=True) is None:
+            return self._now_us()
+        return clock.last_good(connection) or self._now_us()

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import lru_cache
 from typing import Final
 
 from sweeper.domain import moment
 from sweeper.domain.answer import Answer, AnswerKind, Body
+from sweeper.domain.event import ResponseSettled
 from sweeper.engine.deletion import Finished
 from sweeper.evidence import record
 from sweeper.evidence.record import RecordType
@@ -62,6 +62,29 @@ class Witness:
             entry=entry,
         )
 
+    def told(self, finished: Finished, *, sweep_id: str, late: bool) -> ResponseSettled:
+        """The event of an outcome that has been written."""
+        claim, settlement = finished.claim, finished.settlement
+        assert settlement.outcome is not None
+        ruling = self.rulings.get(claim.label_set_id)
+        overdue = None
+        if ruling is not None:
+            due = claim.created_at + ruling.keep + ruling.deadline
+            overdue = timedelta(microseconds=max(0, moment.to_us(finished.at) - due))
+        return ResponseSettled(
+            sweep_id=sweep_id,
+            account=self.account,
+            response_id=claim.response_id,
+            policy=None if ruling is None else ruling.policy,
+            outcome=settlement.outcome,
+            verified=settlement.verified,
+            attempt=claim.attempts,
+            status=None if finished.answer is None else finished.answer.status,
+            overdue=overdue,
+            next_try_at=settlement.next_try_at,
+            late=late,
+        )
+
     def _entry(self, finished: Finished, ruling: Ruling | None, due_at: int | None) -> Entry:
         claim, settlement = finished.claim, finished.settlement
         assert settlement.outcome is not None
@@ -75,9 +98,9 @@ class Witness:
             "basis": "retention_expired",
             "policy": None if ruling is None else ruling.policy,
             "policy_sha256": self.policies_sha256,
-            "registered_at": _instant(claim.registered_at),
-            "created_at": _instant(claim.created_at),
-            "due_at": None if due_at is None else _instant(due_at),
+            "registered_at": record.instant(claim.registered_at),
+            "created_at": record.instant(claim.created_at),
+            "due_at": None if due_at is None else record.instant(due_at),
             "outcome": settlement.outcome.value,
             "verified": settlement.verified,
             "attempts": claim.attempts - int(finished.unsent),
@@ -107,10 +130,5 @@ def _answer(finished: Finished) -> Answer:
     return _STORED_YES if finished.claim.yes_at is not None else _NONE
 
 
-@lru_cache(maxsize=4096)
-def _instant(us: int) -> str:
-    return record.instant(us)
-
-
 def _optional(us: int | None) -> str | None:
-    return None if us is None else _instant(us)
+    return None if us is None else record.instant(us)

@@ -17,6 +17,7 @@ LONGEST_RECORD = 16 * 1024
 """Bytes of UTF-8 that one record may have."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _INTEGERS = 2**53
 _DEEPEST = 8
 _KEY = re.compile(r"[a-z0-9_]{1,32}")
@@ -68,10 +69,11 @@ def compose(
         "writer": writer,
         "sw": sw,
     }
-    taken = shared.keys() & fields.keys()
-    if taken:
+    whole = {**shared, **fields}
+    if len(whole) < len(shared) + len(fields):
+        taken = shared.keys() & fields.keys()
         raise ValueError(f"a record has its own {', '.join(sorted(taken))}")
-    return canonical({**shared, **fields})
+    return canonical(whole)
 
 
 def canonical(record: Mapping[str, object]) -> str:
@@ -99,14 +101,16 @@ def commitment(salt: bytes, provider: str, account: str, response_id: str) -> st
 
     HMAC-SHA-256 keyed with the response's own 32 random bytes, in base64url without padding.
     """
-    parts = [text.encode() for text in (provider, account, response_id)]
-    message = b"sweeper/subject/v1\n" + b"".join(len(p).to_bytes(4, "big") + p for p in parts)
+    message = _keeper(provider, account) + _sized(response_id)
     return urlsafe_b64encode(hmac.digest(salt, message, "sha256")).rstrip(b"=").decode()
 
 
 def instant(us: int) -> str:
     """Write microseconds since 1970 as RFC 3339 in UTC, always with six digits and `Z`."""
-    return _rfc3339(_EPOCH + timedelta(microseconds=us))
+    hours, rest = divmod(us, 3_600_000_000)
+    minutes, rest = divmod(rest, 60_000_000)
+    seconds, rest = divmod(rest, 1_000_000)
+    return f"{_hour(hours)}:{minutes:02}:{seconds:02}.{rest:06}Z"
 
 
 def evidence(answer: Answer, *, control: bool, verify_status: int | None) -> dict[str, object]:
@@ -121,15 +125,28 @@ def evidence(answer: Answer, *, control: bool, verify_status: int | None) -> dic
     return {
         "status": answer.status,
         "body": answer.body,
-        "date": None if answer.date is None else _rfc3339(answer.date.astimezone(UTC)),
+        "date": None if answer.date is None else instant((answer.date - _EPOCH) // _MICROSECOND),
         "request_id": request_id,
         "control": "pass" if control else "none",
         "verify_get": verify_status,
     }
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+# The records of a batch share most of their hours, their keys and their account.
+@lru_cache(maxsize=4096)
+def _hour(hours: int) -> str:
+    moment = _EPOCH + timedelta(hours=hours)
+    return moment.replace(tzinfo=None).isoformat(timespec="hours")
+
+
+@lru_cache(maxsize=64)
+def _keeper(provider: str, account: str) -> bytes:
+    return b"sweeper/subject/v1\n" + _sized(provider) + _sized(account)
+
+
+def _sized(text: str) -> bytes:
+    told = text.encode()
+    return len(told).to_bytes(4, "big") + told
 
 
 def _check(value: object, depth: int) -> None:
@@ -141,10 +158,7 @@ def _check(value: object, depth: int) -> None:
     elif depth == 0:
         raise ValueError(f"a record is at most {_DEEPEST} deep")
     elif isinstance(value, dict):
-        for key, inner in value.items():
-            if not _is_key(key):
-                raise ValueError(f"no key of a record: {key!r:.80}")
-            _check(inner, depth - 1)
+        _check_fields(value, depth - 1)
     elif isinstance(value, list | tuple):
         for inner in value:
             _check(inner, depth - 1)
@@ -152,6 +166,19 @@ def _check(value: object, depth: int) -> None:
         raise ValueError(f"a record holds no {type(value).__name__}")
 
 
+def _check_fields(fields: dict[object, object], depth: int) -> None:
+    if not _are_keys(tuple(fields)):
+        wrong = next(key for key in fields if not _is_key(key))
+        raise ValueError(f"no key of a record: {wrong!r:.80}")
+    for value in fields.values():
+        if value is not None and not isinstance(value, str):
+            _check(value, depth)
+
+
 @lru_cache(maxsize=1024)
+def _are_keys(keys: tuple[object, ...]) -> bool:
+    return all(_is_key(key) for key in keys)
+
+
 def _is_key(key: object) -> bool:
     return isinstance(key, str) and _KEY.fullmatch(key) is not None

@@ -173,12 +173,13 @@ def open_breaker(
     connection: sa.Connection, row: AccountRow, breaker: Breaker, detail: str, *, now: int
 ) -> bool:
     """Stop an account; returns whether it was not stopped by this breaker before."""
+    table = tables.breakers
     opened = connection.execute(
-        database.insert_missing(connection, tables.breakers).values(
-            account_id=row.id, breaker=breaker.value, opened_at=now, detail=detail
-        )
-    )
-    if not opened.rowcount:
+        database.insert_missing(connection, table)
+        .values(account_id=row.id, breaker=breaker.value, opened_at=now, detail=detail)
+        .returning(table.c.opened_at)
+    ).one_or_none()
+    if opened is None:
         return False
     fields = {"account": row.name, "breaker": breaker.value}
     entry = Entry(type=RecordType.BREAKER_OPENED, fields=fields)

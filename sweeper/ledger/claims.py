@@ -107,12 +107,30 @@ def take(connection: sa.Connection, wanted: Sequence[Wanted], terms: Terms) -> l
         "now": terms.now,
         "deadline": terms.deadline,
     }
+    lock(connection, [row.pk for row in wanted])
     if not connection.execute(claim, values).rowcount:
         return []
     connection.execute(number_attempts, values)
     order = {row.pk: index for index, row in enumerate(wanted)}
     taken = _read(connection, terms)
     return sorted(taken, key=lambda row: order[row.pk])
+
+
+def lock(connection: sa.Connection, pks: Sequence[int]) -> None:
+    """Lock responses in the order of their keys, as everybody does: nobody waits in a circle.
+
+    What is read next is what is changed. SQLite's writing transaction has all of it already.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    these = database.rows(connection, "pks", "pk")
+    connection.execute(
+        sa.select(_R.c.id)
+        .where(_R.c.id.in_(sa.select(these.c.pk)))
+        .order_by(_R.c.id)
+        .with_for_update(),
+        {"pks": json.dumps([[pk] for pk in pks])},
+    )
 
 
 def take_verifications(connection: sa.Connection, limit: int, terms: Terms) -> list[Claim]:
@@ -144,6 +162,28 @@ def verifications(connection: sa.Connection, account_id: int) -> int:
         .select_from(_R)
         .where(_R.c.account_id == account_id, _R.c.state == _VERIFYING)
     ).scalar_one()
+
+
+def has_verifications(connection: sa.Connection, account_id: int, now: int) -> bool:
+    """Whether a verification of an account could be claimed at this time."""
+    due = sa.select(_R.c.id).where(
+        _R.c.account_id == account_id,
+        _R.c.state == _VERIFYING,
+        _R.c.token.is_(None),
+        _R.c.verify_at <= now,
+    )
+    return connection.execute(sa.select(due.exists())).scalar_one()
+
+
+def unverified(connection: sa.Connection, account_id: int, most: int) -> Sequence[tuple[str, int]]:
+    """Up to `most` responses of an account whose yes is still to be verified, with their sets."""
+    rows = connection.execute(
+        sa.select(_R.c.response_id, _R.c.label_set_id)
+        .where(_R.c.account_id == account_id, _R.c.state == _VERIFYING)
+        .order_by(_R.c.verify_at)
+        .limit(most)
+    )
+    return [(row.response_id, row.label_set_id) for row in rows]
 
 
 def free(connection: sa.Connection, account_id: int) -> int:
@@ -209,11 +249,15 @@ def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
     wanted = database.rows_for(dialect, "wanted", "pk", "label_set_id", "cutoff")
     now = sa.bindparam("now", type_=sa.BigInteger)
     token = sa.bindparam("the_token", type_=sa.Text)
+    # The sum keeps SQLite from walking through the account by its index.
+    own = _R.c.account_id + sa.literal_column("0") == sa.bindparam(
+        "the_account_id", type_=sa.BigInteger
+    )
     claim = (
         sa.update(_R)
         .where(
             _R.c.id == wanted.c.pk,
-            _R.c.account_id == sa.bindparam("the_account_id", type_=sa.BigInteger),
+            own,
             _R.c.label_set_id == wanted.c.label_set_id,
             _R.c.created_at <= wanted.c.cutoff,
             _R.c.id <= sa.bindparam("newest_pk", type_=sa.BigInteger),

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -258,6 +259,7 @@ def rows(connection: sa.Connection, name: str, *columns: str) -> sa.Subquery:
     return rows_for(connection.dialect.name, name, *columns)
 
 
+@cache
 def rows_for(dialect: str, name: str, *columns: str) -> sa.Subquery:
     """Do what `rows` does for statements that are built once for each dialect."""
     parameter: sa.ColumnElement[Any] = sa.bindparam(name, type_=sa.Text)
@@ -285,9 +287,7 @@ def rows_for(dialect: str, name: str, *columns: str) -> sa.Subquery:
     return sa.select(*picked).select_from(each).subquery(name)
 
 
-def insert_missing(
-    connection: sa.Connection, table: sa.Table
-) -> postgresql.Insert | sqlite.Insert:
+def insert_missing(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
     """Insert a row unless there is one of its key: another process may be quicker."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -68,13 +68,13 @@ def settle(
     fenced = [row for row in batch if row.claim.pk in held]
     seqs = _record(connection, batch, late, now)
     statements = _statements(connection.dialect.name)
+    attempts = [_attempt(row) for row in batch if not row.claim.is_verification]
+    if attempts:
+        connection.execute(statements.attempts, {"answered": json.dumps(attempts)})
     connection.execute(
         statements.settle,
         {"rows": json.dumps([_values(row, seqs) for row in fenced]), "the_sweep_id": sweep_id},
     )
-    attempts = [_attempt(row) for row in batch if not row.claim.is_verification]
-    if attempts:
-        connection.execute(statements.attempts, {"answered": json.dumps(attempts)})
     _count(connection, fenced, conflicting)
     freed = {
         row.claim.parent_id
@@ -123,6 +123,8 @@ def _statements(dialect: str) -> _Statements:
             ambiguous=_R.c.ambiguous + new.c.ambiguous,
             failures=_R.c.failures + new.c.counted,
             attempts=_R.c.attempts - new.c.unsent,
+            first_attempt_at=_sent(new.c.unsent, sa.func.min, _R.c.first_attempt_at),
+            last_attempt_at=_sent(new.c.unsent, sa.func.max, _R.c.last_attempt_at),
             next_try_at=new.c.next_try_at,
             verify_at=new.c.verify_at,
             yes_at=sa.func.coalesce(new.c.yes_at, _R.c.yes_at),
@@ -157,28 +159,31 @@ def _statements(dialect: str) -> _Statements:
     return _Statements(held=held, settle=settle, attempts=attempts)
 
 
+def _sent(
+    unsent: sa.ColumnElement[int],
+    pick: Callable[[sa.ColumnElement[int]], sa.ColumnElement[int]],
+    otherwise: sa.ColumnElement[int],
+) -> sa.ColumnElement[int]:
+    """The time of the first or last attempt that was sent, once this one turned out not to be."""
+    table = tables.attempts
+    sent = (
+        sa.select(pick(table.c.claimed_at))
+        .where(table.c.response_pk == _R.c.id, table.c.unsent == 0)
+        .correlate(_R)
+        .scalar_subquery()
+    )
+    return sa.case((unsent == 1, sent), else_=otherwise)
+
+
 def _held(
     connection: sa.Connection, batch: Sequence[Settled]
 ) -> tuple[frozenset[int], frozenset[int]]:
     statement = _statements(connection.dialect.name).held
-    if connection.dialect.name != "sqlite":
-        _lock(connection, [row.claim.pk for row in batch])
+    claims.lock(connection, [row.claim.pk for row in batch])
     tokens = json.dumps([[row.claim.pk, row.claim.token] for row in batch])
     text = connection.execute(statement, {"tokens": tokens}).scalar_one()
     found = json.loads(text or "[]")
     return frozenset(pk for pk, _ in found), frozenset(pk for pk, conflict in found if conflict)
-
-
-def _lock(connection: sa.Connection, pks: Sequence[int]) -> None:
-    """Lock the rows in one order, so that the token that is read is the one that is replaced."""
-    wanted = database.rows(connection, "pks", "pk")
-    connection.execute(
-        sa.select(_R.c.id)
-        .where(_R.c.id.in_(sa.select(wanted.c.pk)))
-        .order_by(_R.c.id)
-        .with_for_update(),
-        {"pks": json.dumps([[pk] for pk in pks])},
-    )
 
 
 def _record(

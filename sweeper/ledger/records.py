@@ -54,6 +54,8 @@ def append(connection: sa.Connection, entries: Sequence[Entry], *, now: int) -> 
     `now` is in microseconds; no record is dated before the one before it. The log's head is
     locked here, always after the rows of the change itself, so that writers never wait in a circle.
     """
+    if not entries:
+        return range(0)
     head = connection.execute(
         sa.select(
             tables.ledger.c.log_origin, tables.ledger.c.log_size, tables.ledger.c.log_last_at

@@ -183,7 +183,7 @@ def due_counts(
     """
     statement = due_counts_statement(connection.dialect.name)
     rows = connection.execute(statement, {"cuts": json.dumps(cuts), "now": now})
-    return {key: DueCount(due - backing_off, backing_off) for key, due, backing_off in rows}
+    return {key: DueCount(due - waits, waits) for key, due, waits in rows if due}
 
 
 def leaves(
@@ -227,16 +227,13 @@ def parents(connection: sa.Connection, ids: Iterable[int], now: int) -> Sequence
 @cache
 def due_counts_statement(dialect: str) -> sa.Select[Any]:
     cuts = database.rows_for(dialect, "cuts", "label_set_id", "cutoff")
-    waits = _R.c.next_try_at > sa.bindparam("now", type_=tables.BIG)
-    return (
-        sa.select(
-            cuts.c.label_set_id,
-            sa.func.count(),
-            sa.func.count(sa.case((waits, 1))),
-        )
+    due = (
+        sa.select(sa.func.count())
         .where(_R.c.label_set_id == cuts.c.label_set_id, _R.c.created_at <= cuts.c.cutoff, _IS_LIVE)
-        .group_by(cuts.c.label_set_id)
+        .correlate(cuts)
     )
+    waits = due.where(_R.c.next_try_at > sa.bindparam("now", type_=tables.BIG))
+    return sa.select(cuts.c.label_set_id, due.scalar_subquery(), waits.scalar_subquery())
 
 
 @cache

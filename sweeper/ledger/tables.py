@@ -175,6 +175,7 @@ sa.Index(
     responses.c.label_set_id,
     responses.c.created_at,
     responses.c.id,
+    responses.c.next_try_at,
     sqlite_where=sa.text("state = 'live'"),
     postgresql_where=sa.text("state = 'live'"),
 )

@@ -45,9 +45,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(question)
         return await self._waiter
 
-    def abort(self) -> None:
+    def abort(self, why: Fault = Fault.CLOSED) -> None:
         """Drop the connection now; whoever waits for an answer on it has lost it."""
-        self._settle(Fault.CLOSED)
+        self._settle(why)
 
     def data_received(self, data: bytes) -> None:
         if self._reader is None:

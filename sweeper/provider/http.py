@@ -28,7 +28,9 @@ _VALUE = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
 _TARGET = re.compile(rb"/[!-~]*")
 _OF_BODIES = {b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
 _METHODS = ("DELETE", "GET")
+_PLAIN_TARGET = re.compile(r"(?:/(?!\.{1,2}(?:[/?]|$))[A-Za-z0-9._~-]+)+(?:\?[a-z]+=[a-z0-9]+)?")
 _HEAD_ONLY = "head_only"
+_TARGET_OF = "target"
 _WHOLE = "whole"
 
 
@@ -46,7 +48,8 @@ class Transport(httpx.AsyncBaseTransport):
     A question is written once. Until then a failure is `httpx.ConnectError` or
     `httpx.ConnectTimeout`: certainly not sent. From then on it is `httpx.RemoteProtocolError`,
     `httpx.ReadError` or `httpx.ReadTimeout`: perhaps carried out. The text of each is one word of
-    `Fault`. No redirects, cookies, proxies, environment or decompression. With the extension
+    `Fault`. No redirects, cookies, proxies, environment or decompression. httpx's extension
+    `target` is what is asked for, byte by byte, in place of the URL's path. With the extension
     `head_only` a 2xx is read no further than its headers; the answer's extension `whole` is
     false when the body was not read to its end, and then it is empty.
     """
@@ -75,18 +78,17 @@ class Transport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         question = self._question(request)
         reader = Reader(request.method, head_only=_HEAD_ONLY in request.extensions)
-        connection = None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._total
+        connection = self._take() or await self._connect(end)
+        deadline = loop.call_at(end, connection.abort, Fault.TIMEOUT)
         try:
-            async with asyncio.timeout(self._total):
-                connection = self._take() or await self._connect()
-                told = await connection.exchange(question, reader)
-        except BaseException as error:
-            if connection is not None:
-                connection.abort()
-            if not isinstance(error, TimeoutError):
-                raise
-            kind = httpx.ConnectTimeout if connection is None else httpx.ReadTimeout
-            raise kind(Fault.TIMEOUT) from None
+            told = await connection.exchange(question, reader)
+        except BaseException:
+            connection.abort()
+            raise
+        finally:
+            deadline.cancel()
         if isinstance(told, Fault):
             raise _lost(told)
         self._give_back(connection)
@@ -108,8 +110,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     def _question(self, request: httpx.Request) -> bytes:
         """Put the request into bytes; refuse what this transport is not for, unsent."""
-        url = request.url
-        target, headers = url.raw_path, request.headers.raw
+        url, headers = request.url, request.headers.raw
+        target = request.extensions.get(_TARGET_OF, url.raw_path)
         if _home(url) != self._home:
             raise httpx.UnsupportedProtocol("another origin than this transport's")
         if request.method not in _METHODS or _TARGET.fullmatch(target) is None:
@@ -135,10 +137,10 @@ class Transport(httpx.AsyncBaseTransport):
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, end: float) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._connect_limit):
+            async with asyncio.timeout_at(min(end, loop.time() + self._connect_limit)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._alive),
                     self._host,
@@ -170,21 +172,24 @@ class Door:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         check_headers(headers)
-        self._origin = origin
+        self._root = httpx.URL(origin + "/")
         self._headers = dict(headers)
         self._transport = Transport(origin, tls=tls, total=total_deadline)
-        # A request costs more to build than to aim anew; each serves one question at a time.
+        # A request costs more to build than to aim anew, and a URL most of all, so that only the
+        # target changes; each serves one question at a time.
         self._spare: dict[str, list[httpx.Request]] = {method: [] for method in _METHODS}
 
     async def ask(self, method: str, target: str) -> Reply | Silence:
         """Send one DELETE, or one GET of which a 2xx is read no further than its headers.
 
         Raises:
-            SweeperError: the address came out other than given; nothing was sent.
+            SweeperError: a server could read this target in two ways; nothing was sent.
 
         """
-        url = self._aimed(target)
-        request = self._request(method, url)
+        if _PLAIN_TARGET.fullmatch(target) is None:
+            raise SweeperError("an address that is not plain is not sent")
+        request = self._request(method)
+        request.extensions[_TARGET_OF] = target.encode()
         try:
             response = await self._transport.handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -196,26 +201,19 @@ class Door:
         return Reply(
             status=response.status_code,
             headers=response.headers.raw,
-            body=b"".join([part async for part in response.stream]),
+            body=b"".join(response.stream),
             whole=response.extensions[_WHOLE],
         )
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    def _aimed(self, target: str) -> httpx.URL:
-        url = httpx.URL(self._origin + target)  # scheme and host: the transport looks again
-        if not target.isascii() or url.raw_path != target.encode():
-            raise SweeperError("an address came out other than it was put together; not sent")
-        return url
-
-    def _request(self, method: str, url: httpx.URL) -> httpx.Request:
+    def _request(self, method: str) -> httpx.Request:
+        """One that nobody uses; whoever ignored its target would ask for nothing but the root."""
         if self._spare[method]:
-            request = self._spare[method].pop()
-            request.url = url
-            return request
+            return self._spare[method].pop()
         extensions = {_HEAD_ONLY: True} if method == "GET" else {}
-        return httpx.Request(method, url, headers=self._headers, extensions=extensions)
+        return httpx.Request(method, self._root, headers=self._headers, extensions=extensions)
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -256,6 +254,10 @@ def _unreached(error: OSError | UnicodeError) -> Fault:
 
 
 def _lost(fault: Fault) -> httpx.TransportError:
-    if fault is Fault.RESET:
-        return httpx.ReadError(fault)
-    return httpx.RemoteProtocolError(fault)
+    match fault:
+        case Fault.TIMEOUT:
+            return httpx.ReadTimeout(fault)
+        case Fault.RESET:
+            return httpx.ReadError(fault)
+        case _:
+            return httpx.RemoteProtocolError(fault)

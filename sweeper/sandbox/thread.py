@@ -31,7 +31,7 @@ class SandboxThread:
         self._thread.start()
         try:
             self._started.result()
-        except BaseException:
+        except Exception:
             self._thread.join()
             raise
         return self
@@ -85,11 +85,16 @@ class SandboxThread:
 
     def call(self, action: Callable[[Sandbox], _Result]) -> _Result:
         """Run `action(sandbox)` in the sandbox's thread; its result, or what it raised."""
+        done: Future[_Result] = Future()
 
-        async def run() -> _Result:
-            return action(self.sandbox)
+        def run() -> None:
+            try:
+                done.set_result(action(self.sandbox))
+            except BaseException as problem:  # noqa: BLE001 - it is raised where it is waited for
+                done.set_exception(problem)
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        self._loop.call_soon_threadsafe(run)
+        return done.result()
 
     def wait_until(self, predicate: Callable[[Sandbox], object], *, within: float = 10.0) -> None:
         """As `Sandbox.wait_until`; the predicate runs in the sandbox's thread."""

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from sweeper.config.settings import Config
 from sweeper.domain import decision, labels, moment, plan
 from sweeper.domain.decision import Decision, Facts
+from sweeper.domain.outcome import Outcome
 from sweeper.domain.pacing import Pacer
 from sweeper.domain.plan import AccountPlan, Plan
-from sweeper.domain.response import ResponseId
+from sweeper.domain.response import ResponseId, State
 from sweeper.engine import planning
 from sweeper.engine.planning import Planner, Scope
 from sweeper.ledger import accounts, admission, claims, registrations, reports, responses, sweeps
@@ -90,24 +92,62 @@ def explain(config: Config, db: Database, response_id: str, account: str | None)
         children = responses.children(connection, row.id)
         tried = reports.attempts(connection, row.id)
         stopped = accounts.open_breakers(connection, row.account)
-    facts = Facts(
-        state=row.state,
-        account=row.account,
-        created_at=None if row.created_at is None else moment.from_us(row.created_at),
-        labels=labels.read(row.labels),
-        next_try_at=None if row.next_try_at is None else moment.from_us(row.next_try_at),
-        waiting_for=tuple(ResponseId(child.response_id) for child in children),
-        quarantine_reason=row.quarantine_reason,
-        configured=config.account(row.account) is not None,
-        outcome=row.outcome,
-    )
     return Explanation(
         response=row,
-        decision=decision.decide(facts, config.policies, datetime.now(UTC)),
+        decision=_decision(config, row, [child.response_id for child in children]),
         waiting_for=[child.response_id for child in children],
         attempts=tried,
         stopped=stopped,
     )
+
+
+def _decision(config: Config, row: Response, children: Sequence[str]) -> Decision:
+    facts = Facts(
+        state=row.state,
+        account=row.account,
+        created_at=_moment(row.created_at),
+        labels=labels.read(row.labels),
+        next_try_at=_moment(row.next_try_at),
+        waiting_for=tuple(map(ResponseId, children)),
+        quarantine_reason=row.quarantine_reason,
+        configured=config.account(row.account) is not None,
+        outcome=row.outcome,
+    )
+    judged = decision.decide(facts, config.policies, datetime.now(UTC))
+    if row.state is not State.GONE:
+        return judged
+    # What decided then counts, not what today's policies would say.
+    return replace(
+        judged,
+        policy=row.policy,
+        due_at=_moment(row.due_at),
+        deadline_at=_moment(row.deadline_at),
+        sentence=_obituary(row),
+    )
+
+
+_ENDS: Final = {
+    Outcome.DELETED: "the provider said that it deleted it",
+    Outcome.ABSENT_AFTER_ATTEMPT: "it was not found after a try that may have deleted it, which"
+    " nobody confirmed",
+    Outcome.ALREADY_ABSENT: "it was not found, and no try of sweeper's can have deleted it",
+    Outcome.EXPIRED_BY_PROVIDER: "it was not found, past the time for which the provider keeps it",
+    Outcome.CLOSED: "a person closed it",
+}
+
+
+def _obituary(row: Response) -> str:
+    """Say since when a response is gone, by which policy, and what that rests on."""
+    since = moment.from_us(row.finished_at or 0).isoformat(timespec="seconds")
+    by = "" if row.policy is None else f' by policy "{row.policy}"'
+    how = _ENDS[Outcome(row.outcome or Outcome.CLOSED)]
+    if row.outcome == Outcome.DELETED:
+        how += ", and it can no longer be read" if row.verified else "; that was not verified"
+    return f"Gone since {since.replace('+00:00', 'Z')}{by}: {how}."
+
+
+def _moment(us: int | None) -> datetime | None:
+    return None if us is None else moment.from_us(us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,14 @@
 """What people do about accounts: check them, lift what stops them, accept what has changed."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from sweeper import errors
+from sweeper.config.settings import Account as AccountConfig
 from sweeper.config.settings import Config
 from sweeper.domain import moment
 from sweeper.domain.event import Event
@@ -17,13 +19,20 @@ from sweeper.engine import opening
 from sweeper.engine.account import Account, Stop
 from sweeper.ledger import accounts, leases, sightings
 from sweeper.ledger.database import Database
+from sweeper.ledger.leases import Lease
 from sweeper.service import assembly
 from sweeper.service.assembly import Workshop
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What a control showed. `clock_off` is how far our clock is from the provider's `Date`."""
+    """What a control showed. `clock_off` is how far our clock is from the provider's `Date`.
+
+    `waits_for` are the open breakers that only a person's reset lifts.
+    """
 
     account: str
     result: str
@@ -33,6 +42,17 @@ class Checked:
     clock_off: timedelta | None
     stopped: Stop | None
     waits_for: tuple[Breaker, ...]
+
+
+def configured(config: Config, name: str) -> AccountConfig:
+    """Find an account in the configuration; raises UnknownAccount where it is not there."""
+    found = config.account(name)
+    if found is None:
+        names = ", ".join(str(one.name) for one in config.accounts) or "none"
+        raise errors.UnknownAccount(
+            f"no account {name!r} is configured", hint=f"configured are: {names}"
+        )
+    return found
 
 
 def check(config: Config, db: Database, name: str, key: Secret) -> Checked:
@@ -45,30 +65,50 @@ def reset(
 ) -> tuple[Checked, list[Breaker]]:
     """Let a stopped account go on, after a fresh control; `expect_absent` more may be missing.
 
-    Raises AccountStopped where the control does not pass.
+    Raises AccountStopped where the control does not pass, LedgerBusy while a sweep is at work.
     """
-    checked = check(config, db, name, key)
-    if checked.stopped is not None:
-        raise errors.AccountStopped(
-            f"account {name} stays stopped: {checked.stopped.detail}",
-            hint="mend that first, then reset it again",
-        )
-    with leases.file_lock(db), db.write() as connection:
-        row = accounts.get(connection, name)
-        assert row is not None, "an account that was checked has a row"
-        now = moment.to_us(assembly.watch(config).clock.wall())
-        closed = accounts.close_breakers(connection, row, Breaker, reason=reason, now=now)
-        seen = NotFound(recent="", expect_absent=expect_absent)
-        accounts.save_not_found(connection, row.id, seen)
-    return checked, closed
+    with _alone(db, name) as held:
+        checked = check(config, db, name, key)
+        if checked.stopped is not None:
+            raise errors.AccountStopped(
+                f"account {name} stays stopped: {checked.stopped.detail}",
+                hint="mend that first, then reset it again",
+            )
+        with db.write() as connection:
+            leases.check(connection, held)
+            row = accounts.get(connection, name)
+            assert row is not None, "an account that was checked has a row"
+            now = moment.to_us(assembly.watch(config).clock.wall())
+            closed = accounts.close_breakers(connection, row, Breaker, reason=reason, now=now)
+            seen = NotFound(recent="", expect_absent=expect_absent)
+            accounts.save_not_found(connection, row.id, seen)
+    return replace(checked, waits_for=()), closed
 
 
 def accept(config: Config, db: Database, name: str, key: Secret, *, reason: str) -> Checked:
     """Bind the name to the account that the configuration reaches now.
 
-    Raises AccountStopped where the provider does not say or allow it.
+    Raises AccountStopped where the provider does not say or allow it, LedgerBusy while a sweep
+    is at work.
     """
-    return asyncio.run(_accept(config, db, name, key, reason))
+    with _alone(db, name) as held:
+        return asyncio.run(_accept(config, db, name, key, reason=reason, held=held))
+
+
+@contextmanager
+def _alone(db: Database, name: str) -> Iterator[Lease | None]:
+    """Hold the account as a sweep does; raises LedgerBusy while one is at work."""
+    with leases.file_lock(db):
+        if db.is_sqlite:
+            yield None
+            return
+        with db.write() as connection:
+            held = leases.acquire(connection, name)
+        try:
+            yield held
+        finally:
+            with db.write() as connection:
+                leases.release(connection, held)
 
 
 async def _check(config: Config, db: Database, name: str, key: Secret) -> Checked:
@@ -76,18 +116,21 @@ async def _check(config: Config, db: Database, name: str, key: Secret) -> Checke
         clash = opening.conflict(account)
         if clash is not None:
             account.stop(Breaker.IDENTITY, clash)
-            return _checked(account, "identity", ())
+            with db.read() as connection:
+                return _checked(account, Breaker.IDENTITY.value, _waiting(connection, name))
         with db.read() as connection:
             sample = sightings.newest_live(connection, account.row.id, opening.LOOKED_AT)
         result = await opening.control(account, sample)
         now = moment.to_us(account.watch.clock.wall())
         with db.write() as connection:
             account.row = opening.keep(connection, account, result, now)
-            waiting = accounts.open_breakers(connection, name)
-        return _checked(account, result, tuple(one.breaker for one in waiting))
+            waiting = _waiting(connection, name)
+        return _checked(account, result, waiting)
 
 
-async def _accept(config: Config, db: Database, name: str, key: Secret, reason: str) -> Checked:
+async def _accept(
+    config: Config, db: Database, name: str, key: Secret, *, reason: str, held: Lease | None
+) -> Checked:
     async with _opened(config, db, name, key) as account:
         settings = account.settings
         account.pinned = settings.account_id
@@ -97,7 +140,8 @@ async def _accept(config: Config, db: Database, name: str, key: Secret, reason: 
                 f"account {name} cannot be accepted: {account.stopped.detail}"
             )
         now = moment.to_us(account.watch.clock.wall())
-        with leases.file_lock(db), db.write() as connection:
+        with db.write() as connection:
+            leases.check(connection, held)
             accounts.pin(
                 connection,
                 account.row.id,
@@ -111,19 +155,19 @@ async def _accept(config: Config, db: Database, name: str, key: Secret, reason: 
             accounts.close_breakers(
                 connection, account.row, [Breaker.IDENTITY], reason=reason, now=now
             )
-        return _checked(account, result, ())
+            waiting = _waiting(connection, name)
+        return _checked(account, result, waiting)
+
+
+def _waiting(connection: "Connection", name: str) -> tuple[Breaker, ...]:
+    still_open = (one.breaker for one in accounts.open_breakers(connection, name))
+    return tuple(one for one in still_open if one not in opening.LIFTED_BY_A_CONTROL)
 
 
 @asynccontextmanager
 async def _opened(config: Config, db: Database, name: str, key: Secret) -> AsyncIterator[Account]:
-    configured = config.account(name)
-    if configured is None:
-        names = ", ".join(str(one.name) for one in config.accounts) or "none"
-        raise errors.UnknownAccount(
-            f"no account {name!r} is configured", hint=f"configured are: {names}"
-        )
     shop = Workshop(db=db, watch=assembly.watch(config), emit=_ignore)
-    account = assembly.open_account(shop, configured, key)
+    account = assembly.open_account(shop, configured(config, name), key)
     try:
         yield account
     finally:

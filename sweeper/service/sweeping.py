@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from types import FrameType
 from typing import Final
 
 from sweeper.config.settings import Config
@@ -16,13 +17,17 @@ from sweeper.ledger.database import Database
 from sweeper.service import assembly
 from sweeper.service.assembly import Workshop
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 async def run(
     config: Config, db: Database, keys: Mapping[str, Secret], bounds: Scope, emit: Emit
 ) -> Ended:
-    """Sweep once. SIGINT and SIGTERM end it early: what is in flight finishes and is recorded."""
+    """Sweep once. SIGINT and SIGTERM end it early: what is in flight finishes and is recorded.
+
+    Both are ignored when this returns, so that none can cut off what is told of the sweep; it is
+    the caller who puts the handlers back.
+    """
     shop = Workshop(db=db, watch=assembly.watch(config), emit=emit)
     async with AsyncExitStack() as stack:
         recorder = Recorder(db)
@@ -48,13 +53,16 @@ async def rehearse(config: Config, db: Database, bounds: Scope, emit: Emit) -> E
 
 
 def _listen(sweep: Sweep) -> Callable[[], None]:
-    """Stop the sweep on a signal; what is returned puts the old handlers back."""
+    """Stop the sweep on a signal; what is returned makes the process deaf to further ones."""
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, sweep.stop, "interrupted")
 
-    def restore() -> None:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(sweep.stop, "interrupted")
 
-    return restore
+    def ignore() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+    return ignore

@@ -2,12 +2,15 @@
 
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sweeper.cli import main
+from tests.support import rehearsal as rehearsals
 from tests.support.command import Result, Run
+from tests.support.rehearsal import Rehearsal
 
 CONFIG = """
 [ledger]
@@ -46,3 +49,10 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Result(code=code, out=written.out, err=written.err)
 
     return call
+
+
+@pytest.fixture
+def rehearsal(tmp_path: Path, sqlite_url: str) -> Iterator[Rehearsal]:
+    """A sandbox with an SQLite ledger and a configuration that names both."""
+    with rehearsals.rehearsal(tmp_path, sqlite_url) as made:
+        yield made

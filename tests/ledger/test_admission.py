@@ -284,6 +284,14 @@ def test_a_response_never_links_into_another_account(database: Database) -> None
     assert edges(database) == {}
 
 
+def test_a_response_that_waits_is_not_linked_to_its_namesake_elsewhere(database: Database) -> None:
+    admit(database, registration("resp_2", previous="resp_1"))
+    admit(database, registration("resp_1", account="other"))
+    assert edges(database) == {}
+    admit(database, registration("resp_1"))
+    assert len(edges(database)) == 1
+
+
 def test_a_response_set_aside_for_a_conflict_still_holds_its_place(database: Database) -> None:
     admit(database, registration("resp_1", subject="u-1"))
     admit(database, registration("resp_1", subject="u-2"))

@@ -42,6 +42,7 @@ def test_what_goes_wrong_inside_it_is_raised_by_stopping() -> None:
     sandbox = SandboxThread(journal_file=file).start()
     file.close()
     httpx.get(f"{sandbox.origin}/verifyApiKey")
+    sandbox.wait_until(lambda sandbox: sandbox.open_connections == 0)
     with pytest.RaisesGroup(ValueError):
         sandbox.stop()
 

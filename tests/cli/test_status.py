@@ -1,0 +1,159 @@
+"""Status tells what is late, stopped, open or set aside, and its exit code is a check."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sweeper.cli import status
+from sweeper.domain.outcome import Breaker
+from sweeper.ledger import tables
+from tests.support.command import Run
+from tests.support.rehearsal import OTHER_KEY, YOUNG, Rehearsal
+
+STATUS = {
+    "type", "ok", "now", "due", "late", "stopped", "open", "quarantined", "live", "not_live",
+    "unmatched", "no_account", "waiting_for_admission", "last_sweep", "last_finished_sweep",
+}  # fmt: skip
+SWEEP = {"sweep_id", "started_at", "finished_at", "complete", "stop_reason"}
+
+
+def test_an_empty_ledger_is_well(run: Run, rehearsal: Rehearsal) -> None:
+    result = run("-c", rehearsal.config, "status")
+    assert (result.code, result.out.splitlines()) == (
+        0,
+        [
+            "Nothing is late, stopped or set aside.",
+            "due now: 0; live: 0",
+            "No sweep has run yet.",
+        ],
+    )
+    (told,) = run("-c", rehearsal.config, "status", "--json").lines
+    assert set(told) == STATUS
+    assert (told["ok"], told["late"], told["last_sweep"]) == (True, [], None)
+
+
+def test_after_a_complete_sweep_all_is_well(run: Run, rehearsal: Rehearsal) -> None:
+    rehearsal.responses(2)
+    run("-c", rehearsal.config, "sweep")
+    result = run("-c", rehearsal.config, "status", "--json")
+    assert (result.code, result.last["ok"]) == (0, True)
+    assert set(result.last["last_sweep"]) == SWEEP
+    assert result.last["last_sweep"] == result.last["last_finished_sweep"]
+    assert result.last["last_sweep"]["complete"] is True
+    assert run("-c", rehearsal.config, "status").out.endswith("and was complete.\n")
+
+
+def test_what_is_past_its_deadline_is_late_and_fails_the_check(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    rehearsal.responses(2)
+    rehearsal.responses(3, age=timedelta(days=14, hours=3))
+    waiting = run("-c", rehearsal.config, "status")
+    assert waiting.out.splitlines()[-2] == "registered, not admitted yet: 5"
+    run("-c", rehearsal.config, "plan")
+    result = run("-c", rehearsal.config, "status", "--json")
+    assert (result.code, result.last["ok"], result.last["due"]) == (3, False, 5)
+    (late,) = result.last["late"]
+    assert (late["policy"], late["responses"]) == ("support", 2)
+    assert late["oldest_seconds"] == pytest.approx(5 * 86400, abs=120)
+    first = run("-c", rehearsal.config, "status").out.splitlines()[0]
+    assert first.startswith("LATE: 2 of 'support' are past their deadline, the oldest by 5 d")
+
+
+def test_what_is_only_due_is_no_failure(run: Run, rehearsal: Rehearsal) -> None:
+    rehearsal.responses(3, age=timedelta(days=14, hours=3))
+    run("-c", rehearsal.config, "plan")
+    result = run("-c", rehearsal.config, "status", "--json")
+    assert (result.code, result.last["due"], result.last["late"]) == (0, 3, [])
+
+
+def test_a_stopped_account_fails_the_check_and_names_the_next_step(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    rehearsal.responses(1, age=timedelta(days=14, hours=3))
+    rehearsal.use_key("fw_wrong_one")
+    run("-c", rehearsal.config, "sweep")
+    result = run("-c", rehearsal.config, "status")
+    assert result.code == 3
+    lines = result.out.splitlines()
+    assert lines[0].startswith("STOPPED: account main since 20")
+    assert "(credential): the provider answered 40" in lines[0]
+    assert lines[1] == "  next: mend it; then sweeper account check main, or simply sweep"
+    assert lines[-1].endswith("was not complete: account main was stopped (credential).")
+    (stop,) = run("-c", rehearsal.config, "status", "--json").last["stopped"]
+    assert set(stop) == {"account", "breaker", "since", "detail"}
+    assert (stop["account"], stop["breaker"]) == ("main", "credential")
+
+
+def test_what_is_set_aside_open_or_nobodys_is_counted(run: Run, rehearsal: Rehearsal) -> None:
+    ids = rehearsal.responses(3, age=timedelta(days=14, hours=3))
+    rehearsal.responses(2, labels={"app": "nobody's"})
+    rehearsal.responses(1, account="elsewhere", age=timedelta(days=14, hours=3), stored=False)
+    rehearsal.register({ids[0]: datetime.now(UTC) - YOUNG})
+    rehearsal.fault(method="DELETE", id=ids[1], status=500)
+    run("-c", rehearsal.config, "sweep")
+    result = run("-c", rehearsal.config, "status")
+    assert result.code == 3
+    for line in (
+        "SET ASIDE: 1 (conflicting); see: sweeper responses list --state quarantined",
+        "due now: 2; live: 4",
+        "open: 1 failing",
+        "not simply live at main: 1 quarantined",
+        "due at account elsewhere, which is not configured: 1",
+        "match no policy, so never deleted: 2",
+    ):
+        assert line in result.out.splitlines()
+    told = run("-c", rehearsal.config, "status", "--json").last
+    assert told["quarantined"] == {"conflicting": 1}
+    assert (told["open"], told["not_live"]) == ({"failing": 1}, {"main": {"quarantined": 1}})
+    assert (told["live"], told["no_account"]) == ({"elsewhere": 1, "main": 3}, {"elsewhere": 1})
+    assert told["last_sweep"]["complete"] is False
+
+
+def test_a_sweep_that_never_ended_and_one_that_left_something_are_told_apart(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    rehearsal.responses(2)
+    run("-c", rehearsal.config, "sweep", "--max", "1")
+    last = run("-c", rehearsal.config, "status").out.splitlines()[-1]
+    assert last.endswith("was not complete: something is left.")
+    rehearsal.change(tables.sweeps, finished_at=None)
+    last = run("-c", rehearsal.config, "status").out.splitlines()[-1]
+    assert last.endswith("is running, or died.")
+
+
+def test_a_missing_or_unusable_ledger_is_an_error_and_no_verdict(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    (rehearsal.folder / "ledger.db").write_bytes(b"junk" * 2000)
+    result = run("-c", rehearsal.config, "status", "--json")
+    assert (result.code, result.out, result.error["error"]) == (1, "", "ledger")
+    rehearsal.write(url="sqlite:////none/such/ledger.db")
+    result = run("-c", rehearsal.config, "status")
+    assert (result.code, result.err) == (
+        1,
+        "error: the ledger's folder /none/such does not exist\nhint: create it\n",
+    )
+
+
+def test_every_breaker_has_its_own_next_step() -> None:
+    steps = {breaker: status.remedy("main", breaker) for breaker in Breaker}
+    assert "account reset main --expect-absent N" in steps[Breaker.NOT_FOUND]
+    assert "account accept main --reason" in steps[Breaker.IDENTITY]
+    assert "every sweep tries again" in steps[Breaker.UNREACHABLE]
+    assert "account check main" in steps[Breaker.CREDENTIAL]
+
+
+@pytest.mark.parametrize("reason", ["interrupted", "guard", "clock", "ledger", "evidence"])
+def test_every_stop_reason_has_words(reason: str) -> None:
+    assert status.reason(reason)
+
+
+def test_another_accounts_key_is_told_as_such(run: Run, rehearsal: Rehearsal) -> None:
+    rehearsal.responses(2, age=timedelta(days=14, hours=3))
+    run("-c", rehearsal.config, "sweep", "--max", "1")
+    rehearsal.use_key(OTHER_KEY)
+    assert run("-c", rehearsal.config, "sweep").code == 12
+    lines = run("-c", rehearsal.config, "status").out.splitlines()
+    assert "(identity): the key belongs to account 'other', not 'acme'" in lines[0]
+    assert "sweeper account accept main --reason" in lines[1]

@@ -1,0 +1,126 @@
+"""docs/operations.md knows every breaker and every log event with its fields."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+import structlog
+
+from sweeper.domain import event
+from sweeper.domain.outcome import Breaker, Outcome
+from sweeper.domain.summary import Summary
+from sweeper.engine import breaker as breakers
+from sweeper.engine import opening
+from sweeper.telemetry import events, logs
+from tests.docs import pages
+
+PAGE = pages.read("docs/operations.md")
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+SUMMARY = Summary(
+    sweep_id="s",
+    dry_run=False,
+    due=1,
+    planned=1,
+    outcomes={},
+    verified=0,
+    held=0,
+    remaining=0,
+    remaining_by_reason={},
+    stop_reason=None,
+    started_at=NOW,
+    finished_at=NOW,
+)
+EVENTS: list[event.Event] = [
+    event.SweepStarted(sweep_id="s", due=1, planned=1, ids_sha256={"main": "00"}),
+    event.AccountChecked(account="main", result="passed"),
+    event.ResponseSettled(
+        sweep_id="s",
+        account="main",
+        response_id="resp_1",
+        policy="p",
+        outcome=Outcome.FAILING,
+        verified=False,
+        attempt=1,
+        status=503,
+        overdue=timedelta(0),
+        next_try_at=NOW,
+        late=True,
+    ),
+    event.BreakerOpened(
+        account="main",
+        breaker=Breaker.NOT_FOUND,
+        detail="d",
+        kept=1,
+        oldest_due_at=NOW,
+        settled_absent=("resp_1",),
+    ),
+    event.ClaimsFreed(account="main", count=1),
+    event.ClockDoubted(account="main", detail="d"),
+    event.GuardRefused(account="main", detail="d"),
+    event.Throttled(account="main", pause=timedelta(seconds=1), rate_per_second=1.0),
+    event.SweepFinished(sweep_id="s", complete=True, numbers=SUMMARY.as_json()),
+]
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    logs.configure(format="json", stream=stream)
+    yield stream
+    structlog.reset_defaults()
+
+
+def _rows() -> dict[str, str]:
+    table = pages.section(PAGE, "Log events")
+    return dict(re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|", table, re.MULTILINE))
+
+
+def test_every_event_is_told_and_no_other() -> None:
+    names = {each.name for each in get_args(event.Event)}
+
+    assert {each.name for each in EVENTS} == names
+    assert set(_rows()) == names | {"library_message"}
+
+
+@pytest.mark.parametrize("happened", EVENTS, ids=lambda each: each.name)
+def test_every_field_of_an_event_is_told(happened: event.Event, lines: io.StringIO) -> None:
+    events.EventLog(logs.logger(), response_ids=True)(happened)
+
+    (line,) = map(json.loads, lines.getvalue().splitlines())
+    told = pages.words(_rows()[happened.name])
+    if isinstance(happened, event.SweepFinished):
+        told = pages.words(pages.section(pages.read("docs/commands.md"), "sweeper sweep"))
+    assert _own(line) - told == set()
+
+
+def _own(line: dict[str, Any]) -> set[str]:
+    return line.keys() - {"timestamp", "level", "event"}
+
+
+def test_every_breaker_is_told_with_what_lifts_it() -> None:
+    cells = pages.first_cells(pages.section(PAGE, "Breakers"))
+
+    assert cells == [f"`{each.value}`" for each in _as_told(cells)]
+    assert {cell.strip("`") for cell in cells} == {each.value for each in Breaker}
+
+
+def _as_told(cells: list[str]) -> list[Breaker]:
+    return [Breaker(cell.strip("`")) for cell in cells]
+
+
+def test_what_is_told_of_lifting_is_what_the_code_does() -> None:
+    assert set(Breaker) - opening.LIFTED_BY_A_CONTROL == {Breaker.NOT_FOUND}
+    assert set(Breaker) - breakers.PERSISTENT == {Breaker.UNREACHABLE}
+    assert breakers.PAGES_IN_A_ROW == 3
+    assert breakers.FAILURES_IN_A_ROW == 10
+
+
+def test_the_reasons_of_a_stop_are_told() -> None:
+    told = pages.section(pages.read("docs/commands.md"), "sweeper sweep")
+
+    for reason in ("interrupted", "guard", "clock", "ledger", "account:NAME:BREAKER"):
+        assert f"`{reason}`" in told

@@ -1,0 +1,155 @@
+"""Reports: what is late in every state, what stands aside, what was tried."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from sweeper.domain import moment
+from sweeper.domain.outcome import Outcome
+from sweeper.ledger import reports
+from sweeper.ledger.database import Database
+from sweeper.ledger.reports import Attempt, Overdue
+from tests.support import lent
+from tests.support.lent import only, put, settle, settled, take
+from tests.support.registered import DAY, NOW, NOW_US, admit, by_id, registration
+
+CUTOFF = moment.to_us(NOW - DAY)
+YOUNG = DAY - timedelta(microseconds=1)
+
+
+def label_set(db: Database, name: str) -> int:
+    found: int = by_id(db)[name]["label_set_id"]
+    return found
+
+
+def overdue(db: Database, *cuts: tuple[int, int]) -> Mapping[int, Overdue]:
+    with db.read() as connection:
+        return reports.overdue(connection, cuts)
+
+
+def in_every_state(db: Database) -> None:
+    admit(
+        db,
+        registration("resp_live", age=2 * DAY),
+        registration("resp_claimed", age=5 * DAY),
+        registration("resp_verifying", age=3 * DAY),
+        registration("resp_aside", age=4 * DAY),
+        registration("resp_gone", age=9 * DAY),
+        registration("resp_young", age=YOUNG),
+    )
+    take(db, "resp_claimed")
+    for name, settlement in (
+        ("resp_verifying", lent.YES),
+        ("resp_aside", lent.REJECTED),
+        ("resp_gone", lent.DELETED),
+    ):
+        settle(db, [settled(only(take(db, name)), settlement)])
+
+
+def test_everything_that_is_not_gone_can_be_late(database: Database) -> None:
+    in_every_state(database)
+    one = label_set(database, "resp_live")
+    assert overdue(database, (one, CUTOFF)) == {
+        one: Overdue(count=4, oldest_created_at=moment.to_us(NOW - 5 * DAY))
+    }
+
+
+def test_the_oldest_is_the_oldest_of_all_states(database: Database) -> None:
+    admit(database, registration("resp_1", age=9 * DAY), registration("resp_2"))
+    settle(database, [settled(only(take(database, "resp_2")), lent.YES)])
+    one = label_set(database, "resp_1")
+    assert overdue(database, (one, CUTOFF))[one].oldest_created_at == moment.to_us(NOW - 9 * DAY)
+
+
+def test_lateness_is_told_by_label_set_and_cut_off(database: Database) -> None:
+    admit(
+        database,
+        registration("resp_1"),
+        registration("resp_2", labels={"a": "b"}),
+        registration("resp_3", labels={"a": "c"}),
+    )
+    one, two = label_set(database, "resp_1"), label_set(database, "resp_2")
+    found = overdue(database, (one, CUTOFF), (two, CUTOFF - 1))
+    assert found == {one: Overdue(count=1, oldest_created_at=CUTOFF)}
+    assert overdue(database) == {}
+
+
+def test_what_is_not_simply_live_is_counted_by_account(database: Database) -> None:
+    in_every_state(database)
+    admit(database, registration("resp_o", account="other"))
+    take(database, "resp_o", account="other")
+    with database.read() as connection:
+        assert reports.aside(connection) == {
+            "main": {"claimed": 1, "verifying": 1, "quarantined": 1},
+            "other": {"claimed": 1},
+        }
+
+
+def test_what_is_set_aside_is_counted_by_its_reason(database: Database) -> None:
+    admit(database, *(registration(f"resp_{n}") for n in range(3)))
+    with database.read() as connection:
+        assert reports.quarantine_reasons(connection) == {}
+    settle(database, [settled(only(take(database, "resp_0")), lent.REJECTED)])
+    admit(database, *(registration(f"resp_{n}", labels={"a": "b"}) for n in (1, 2)))
+    with database.read() as connection:
+        assert reports.quarantine_reasons(connection) == {"conflicting": 2, "rejected": 1}
+
+
+def test_attempts_are_told_in_their_order(database: Database) -> None:
+    admit(database, registration("resp_1"), registration("resp_2"))
+    take(database, "resp_2")
+    batch = take(database, "resp_1")
+    settle(database, [settled(only(batch), lent.GIVEN_BACK, unsent=True, at=NOW_US + 1)])
+    batch = take(database, "resp_1", now=NOW_US + 2, sweep_id="sweep-2")
+    again = lent.again(Outcome.FAILING)
+    settle(database, [settled(only(batch), again, at=NOW_US + 3, answer="unavailable", status=503)])
+    take(database, "resp_1", now=NOW_US + 4)
+    with database.read() as connection:
+        found = reports.attempts(connection, by_id(database)["resp_1"]["id"])
+    assert found == [
+        Attempt(
+            number=1,
+            sweep_id="sweep-1",
+            claimed_at=NOW_US,
+            unsent=True,
+            answered_at=NOW_US + 1,
+            answer=None,
+            status=None,
+        ),
+        Attempt(
+            number=2,
+            sweep_id="sweep-2",
+            claimed_at=NOW_US + 2,
+            unsent=False,
+            answered_at=NOW_US + 3,
+            answer="unavailable",
+            status=503,
+        ),
+        Attempt(
+            number=3,
+            sweep_id="sweep-1",
+            claimed_at=NOW_US + 4,
+            unsent=False,
+            answered_at=None,
+            answer=None,
+            status=None,
+        ),
+    ]
+
+
+def test_open_outcomes_are_those_of_live_responses_that_are_due(database: Database) -> None:
+    admit(database, *(registration(f"resp_{n}") for n in range(6)))
+    for number, outcome in enumerate(
+        (Outcome.FAILING, Outcome.FAILING, Outcome.NOT_VISIBLE, Outcome.STILL_PRESENT)
+    ):
+        name = f"resp_{number}"
+        settle(database, [settled(only(take(database, name)), lent.again(outcome))])
+    settle(database, [settled(only(take(database, "resp_4")), lent.REJECTED)])
+    take(database, "resp_3")
+    put(database, "resp_1", created_at=CUTOFF + 1)
+    one = label_set(database, "resp_0")
+    with database.read() as connection:
+        assert reports.open_outcomes(connection, [(one, CUTOFF)]) == {
+            "failing": 1,
+            "not_visible": 1,
+        }
+        assert reports.open_outcomes(connection, []) == {}

@@ -1,0 +1,98 @@
+"""Sweeps: opened, closed with their numbers, found again."""
+
+import json
+from typing import Any
+
+from sweeper.ledger import sweeps, tables
+from sweeper.ledger.database import Database
+from sweeper.ledger.sweeps import SweepRow
+from tests.support import invariants
+from tests.support.registered import NOW_US, rows
+
+SUMMARY: dict[str, object] = {
+    "type": "summary",
+    "sweep_id": "s1",
+    "outcomes": {"deleted": 2},
+    "remaining": None,
+    "complete": False,
+}
+
+
+def begin(db: Database, *sweep_ids: str) -> None:
+    with db.write() as connection:
+        for index, sweep_id in enumerate(sweep_ids):
+            sweeps.begin(connection, sweep_id, now=NOW_US + index)
+
+
+def finish(db: Database, sweep_id: str, *, complete: bool = True, stop: str | None = None) -> None:
+    with db.write() as connection:
+        sweeps.finish(
+            connection,
+            sweep_id,
+            complete=complete,
+            stop_reason=stop,
+            summary=SUMMARY,
+            now=NOW_US + 100,
+        )
+
+
+def latest(db: Database, *given: Any, **options: Any) -> list[SweepRow]:
+    with db.read() as connection:
+        return sweeps.latest(connection, *given, **options)
+
+
+def told(db: Database, kind: str) -> list[dict[str, Any]]:
+    found = (json.loads(row["body"]) for row in rows(db, tables.records))
+    return [record for record in found if record["type"] == kind]
+
+
+def test_a_running_sweep_has_only_begun(database: Database) -> None:
+    assert latest(database) == []
+    begin(database, "s1")
+    assert latest(database) == [
+        SweepRow(
+            id="s1",
+            started_at=NOW_US,
+            finished_at=None,
+            complete=None,
+            stop_reason=None,
+            summary=None,
+        )
+    ]
+    assert latest(database, finished=True) == []
+
+
+def test_a_finished_sweep_keeps_and_records_its_numbers(database: Database) -> None:
+    begin(database, "s1", "s2")
+    finish(database, "s1", complete=False, stop="account:main:payment")
+    (found,) = latest(database, finished=True)
+    assert (found.id, found.finished_at, found.complete) == ("s1", NOW_US + 100, False)
+    assert (found.stop_reason, found.summary) == ("account:main:payment", SUMMARY)
+    (record,) = told(database, "run.summary")
+    for name in SUMMARY.keys() - {"type"}:
+        assert record[name] == SUMMARY[name]
+    assert latest(database)[0].finished_at is None
+    invariants.check(database)
+
+
+def test_a_complete_sweep_says_so(database: Database) -> None:
+    begin(database, "s1")
+    finish(database, "s1")
+    assert latest(database)[0].complete is True
+
+
+def test_the_newest_sweeps_come_first(database: Database) -> None:
+    begin(database, "s1", "s2", "s3")
+    finish(database, "s1")
+    finish(database, "s3")
+    assert [row.id for row in latest(database, 2)] == ["s3", "s2"]
+    assert [row.id for row in latest(database, 5, finished=True)] == ["s3", "s1"]
+
+
+def test_policies_are_recorded_when_they_change(database: Database) -> None:
+    for sha256 in ("one", "one", "two", "two", "one"):
+        with database.write() as connection:
+            sweeps.keep_policies(connection, sha256, now=NOW_US)
+    records = told(database, "policy.effective")
+    assert [record["policies_sha256"] for record in records] == ["one", "two", "one"]
+    invariants.check(database)
