@@ -78,9 +78,9 @@ def test_a_provider_that_deletes_and_says_nothing_makes_no_deletion_of_it(
 ) -> None:
     rehearsal.fault(method="DELETE", do=Manner.RESET, carry_out=True, after=2, times=4)
     rehearsal.fault(method="DELETE", do=Manner.RESET, carry_out=False, after=9, times=3)
+    rehearsal.fault(method="DELETE", do=Manner.RESET, carry_out=True, after=16, times=4)
     rehearsal.fault(method="DELETE", delay=0.05)
     kill_in_the_middle(rehearsal, 11)
-    kill_in_the_middle(rehearsal, 5)
     sweep_to_the_end(rehearsal)
     assert truth.unsettled(rehearsal) == []
     assert outcomes(rehearsal) == {"deleted", "absent_after_attempt"}

@@ -263,6 +263,7 @@ def _attempts() -> None:
         sa.Column("sweep_id", sa.Text(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
         sa.Column("claimed_at", BIG, nullable=False),
+        sa.Column("is_first", sa.Integer(), server_default="0", nullable=False),
         sa.Column("unsent", sa.Integer(), server_default="0", nullable=False),
         sa.Column("answered_at", BIG),
         sa.Column("answer", sa.Text()),
@@ -272,7 +273,7 @@ def _attempts() -> None:
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
-    _partial("ix_attempts_first", "attempts", ["account_id", "claimed_at"], "number = 1")
+    _partial("ix_attempts_first", "attempts", ["account_id", "claimed_at"], "is_first = 1")
 
 
 def _records() -> None:

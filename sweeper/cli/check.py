@@ -6,7 +6,7 @@ from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
 
 
-@click.command("check", epilog="Example: sweeper -c sweeper.toml check")
+@click.command("check", epilog="Example: sweeper check")
 @as_json
 @pass_call
 def command(call: Call, *, as_json: bool) -> None:

@@ -85,7 +85,7 @@ class _Turn:
     """
 
     claims: Sequence[Claim] = ()
-    late: frozenset[int] = frozenset()
+    late: frozenset[outcomes.Fence] = frozenset()
     doubt: str | None = None
     crowded: bool = False
     drained: bool | None = None
@@ -240,6 +240,10 @@ class Drain:
         account = self._account
         now = moment.to_us(account.watch.clock.wall())
         doubt = account.watch.doubt(connection)
+        if work.claims:
+            # Whoever admits holds this lock and then waits for the log's head: take it first.
+            admission.lock(connection)
+        self._remember(connection, work.newly_seen, now)
         late = self._settle(connection, work, now, doubt)
         if doubt is not None:
             return _Turn(late=late, doubt=doubt if work.claims else None)
@@ -257,7 +261,7 @@ class Drain:
 
     def _settle(
         self, connection: "Connection", work: "_Work", now: int, doubt: str | None
-    ) -> frozenset[int]:
+    ) -> frozenset[outcomes.Fence]:
         settled, dated = work.settled, now
         if doubt is not None:
             settled = [testimony.doubted(one) for one in settled]
@@ -266,7 +270,6 @@ class Drain:
         if doubt is not None and self.tally.doubt is None and not self._account.watch.is_old:
             anomaly = Entry(type=RecordType.CLOCK_ANOMALY, fields={"account": self._account.name})
             records.append(connection, [anomaly], now=dated)
-        self._remember(connection, work.newly_seen, now)
         if written.freed:
             parents = responses.parents(connection, written.freed, now)
             self._do.queue.freed(one for one in parents if one.eligible and not one.children)
@@ -325,7 +328,7 @@ class Drain:
             self._emit(event.ClockDoubted(account=self._account.name, detail=turn.doubt))
         for one in batch:
             if one.settlement.outcome is not None:
-                self._count(one, late=one.claim.pk in turn.late)
+                self._count(one, late=one.claim.fence in turn.late)
 
     def _count(self, one: Finished, *, late: bool) -> None:
         claim, settlement = one.claim, one.settlement

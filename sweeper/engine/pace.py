@@ -1,6 +1,7 @@
 """Wait for the next slot of an account's rate."""
 
 import asyncio
+import time
 from datetime import timedelta
 from math import inf
 from typing import Final
@@ -9,7 +10,9 @@ from sweeper.domain import pacing
 from sweeper.domain.pacing import Pacer
 
 _TICK: Final = 0.001
-"""Seconds by which the event loop's timers may be late; the rest is waited for in small turns."""
+"""Seconds that the event loop's timers count by; they may come two of them late."""
+_DOZE: Final = 0.0002
+"""Seconds for which the loop stands still, where its timers are too coarse to wait by."""
 
 
 class Pace:
@@ -88,10 +91,12 @@ class Pace:
             left = at - _now()
             if left <= 0:
                 return
-            if left > _TICK:
-                await self._nap(left - _TICK)
-            else:
-                await asyncio.sleep(0)
+            if left > 1.5 * _TICK:
+                await self._nap(max(left - 2.5 * _TICK, _TICK / 2))
+                continue
+            if left > 1.5 * _DOZE:
+                _doze()
+            await asyncio.sleep(0)
 
     async def _nap(self, seconds: float) -> None:
         try:
@@ -99,6 +104,10 @@ class Pace:
                 await self._stopped.wait()
         except TimeoutError:
             pass
+
+
+def _doze() -> None:
+    time.sleep(_DOZE)
 
 
 def _now() -> float:

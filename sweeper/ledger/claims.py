@@ -50,6 +50,11 @@ class Claim(NamedTuple):
     record_seq: int | None
 
     @property
+    def fence(self) -> tuple[int, str]:
+        """The response and the token under which alone this claim may be settled."""
+        return self.pk, self.token
+
+    @property
     def is_verification(self) -> bool:
         return self.state == "verifying"
 
@@ -230,14 +235,17 @@ def uncount(connection: sa.Connection, left: Mapping[int, int]) -> None:
 
 
 def first_attempts(connection: sa.Connection, account_id: int, since: int) -> int:
-    """Count the account's first DELETEs claimed since a moment, for the daily bound."""
+    """Count the account's first DELETEs claimed since a moment, for the daily bound.
+
+    What was given back unsent does not count; the claim that follows it is the first one then.
+    """
     attempts = tables.attempts
     return connection.execute(
         sa.select(sa.func.count())
         .select_from(attempts)
         .where(
             attempts.c.account_id == account_id,
-            attempts.c.number == 1,
+            attempts.c.is_first == sa.literal_column("1"),
             attempts.c.claimed_at >= since,
             attempts.c.unsent == 0,
         )
@@ -282,8 +290,9 @@ def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
         sa.bindparam("the_sweep_id", type_=sa.Text),
         token,
         now,
+        sa.case((_R.c.attempts == 1, 1), else_=0),
     ).where(_R.c.id.in_(sa.select(wanted.c.pk)), _R.c.token == token)
-    columns = ["response_pk", "number", "account_id", "sweep_id", "token", "claimed_at"]
+    columns = ["response_pk", "number", "account_id", "sweep_id", "token", "claimed_at", "is_first"]
     return claim, sa.insert(tables.attempts).from_select(columns, claimed)
 
 

@@ -22,6 +22,10 @@ _LEFT: Final = frozenset({State.GONE, State.QUARANTINED})
 """States in which a response no longer counts as live."""
 
 
+Fence = tuple[int, str]
+"""A response and the token of one claim of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """One claim and what is to be written of it; times in microseconds.
@@ -50,7 +54,7 @@ class Written:
     `late` were fenced off, but recorded. `freed` are the responses that the gone ones continued.
     """
 
-    late: frozenset[int]
+    late: frozenset[Fence]
     freed: tuple[int, ...]
 
 
@@ -64,17 +68,17 @@ def settle(
     if not batch:
         return Written(late=frozenset(), freed=())
     held, conflicting = _held(connection, batch)
-    late = frozenset(row.claim.pk for row in batch) - held
-    fenced = [row for row in batch if row.claim.pk in held]
+    fenced = [row for index, row in enumerate(batch) if index in held]
+    late = frozenset(row.claim.fence for index, row in enumerate(batch) if index not in held)
     seqs = _record(connection, batch, late, now)
     statements = _statements(connection.dialect.name)
     attempts = [_attempt(row) for row in batch if not row.claim.is_verification]
     if attempts:
         connection.execute(statements.attempts, {"answered": json.dumps(attempts)})
-    connection.execute(
-        statements.settle,
-        {"rows": json.dumps([_values(row, seqs) for row in fenced]), "the_sweep_id": sweep_id},
-    )
+    for verdict, rows in _by_verdict(fenced).items():
+        values = json.dumps([_values(row, seqs) for row in rows])
+        shared = {**verdict._asdict(), "the_sweep_id": sweep_id}
+        connection.execute(statements.settle, {**shared, "rows": values})
     _count(connection, fenced, conflicting)
     freed = {
         row.claim.parent_id
@@ -90,52 +94,28 @@ class _Statements(NamedTuple):
     attempts: sa.Update
 
 
+class _Verdict(NamedTuple):
+    """What is written of every response that was settled alike, by the names it is bound to."""
+
+    the_state: str
+    the_outcome: str | None
+    the_verified: int
+    the_touched: int
+    the_ambiguous: int
+    the_counted: int
+    the_unsent: int
+    the_yes: int
+    the_yes_key: str | None
+    the_policy: str | None
+    the_quarantine: str | None
+
+
 @cache
 def _statements(dialect: str) -> _Statements:
     tokens = database.rows_for(dialect, "tokens", "pk", "token:text")
     held = sa.select(
-        database.as_array(dialect, _R.c.id, _R.c.quarantine_reason.is_not(None))
+        database.as_array(dialect, tokens.c.ord, _R.c.quarantine_reason.is_not(None))
     ).where(_R.c.id == tokens.c.pk, _R.c.token == tokens.c.token)
-    new = database.rows_for(
-        dialect,
-        "rows",
-        *("pk", "state:text", "outcome:text", "verified", "touched", "ambiguous", "counted"),
-        "unsent",
-        *("next_try_at", "verify_at", "yes_at", "yes_key:text", "finished_at"),
-        *("policy:text", "due_at", "deadline_at", "record_seq", "quarantine:text"),
-    )
-    aside = sa.and_(new.c.state == "live", _R.c.quarantine_reason.is_not(None))
-    said = new.c.outcome.is_not(None)
-    settle = (
-        sa.update(_R)
-        .where(_R.c.id == new.c.pk)
-        .values(
-            state=sa.case((aside, "quarantined"), else_=new.c.state),
-            quarantine_reason=sa.func.coalesce(new.c.quarantine, _R.c.quarantine_reason),
-            token=None,
-            claim_deadline=None,
-            outcome=sa.func.coalesce(new.c.outcome, _R.c.outcome),
-            sweep_id=sa.case(
-                (said, sa.bindparam("the_sweep_id", type_=sa.Text)), else_=_R.c.sweep_id
-            ),
-            verified=new.c.verified,
-            touched=sa.case((new.c.touched == 1, 1), else_=_R.c.touched),
-            ambiguous=_R.c.ambiguous + new.c.ambiguous,
-            failures=_R.c.failures + new.c.counted,
-            attempts=_R.c.attempts - new.c.unsent,
-            first_attempt_at=_sent(new.c.unsent, sa.func.min, _R.c.first_attempt_at),
-            last_attempt_at=_sent(new.c.unsent, sa.func.max, _R.c.last_attempt_at),
-            next_try_at=new.c.next_try_at,
-            verify_at=new.c.verify_at,
-            yes_at=sa.func.coalesce(new.c.yes_at, _R.c.yes_at),
-            yes_key=sa.func.coalesce(new.c.yes_key, _R.c.yes_key),
-            finished_at=new.c.finished_at,
-            policy=sa.func.coalesce(new.c.policy, _R.c.policy),
-            due_at=sa.func.coalesce(new.c.due_at, _R.c.due_at),
-            deadline_at=sa.func.coalesce(new.c.deadline_at, _R.c.deadline_at),
-            record_seq=sa.func.coalesce(new.c.record_seq, _R.c.record_seq),
-        )
-    )
     done = database.rows_for(
         dialect,
         "answered",
@@ -156,7 +136,48 @@ def _statements(dialect: str) -> _Statements:
             unsent=done.c.unsent,
         )
     )
-    return _Statements(held=held, settle=settle, attempts=attempts)
+    return _Statements(held=held, settle=_settle(dialect), attempts=attempts)
+
+
+def _settle(dialect: str) -> sa.Update:
+    """Say of rows what their one verdict says: what is bound once is not read for each of them."""
+    columns = ("pk", "at", "next_try_at", "verify_at", "due_at", "deadline_at", "record_seq")
+    new = database.rows_for(dialect, "rows", *columns)
+    texts = ("state", "outcome", "yes_key", "policy", "quarantine", "sweep_id")
+    said = {name: sa.bindparam(f"the_{name}", type_=sa.Text) for name in texts}
+    numbers = ("verified", "touched", "ambiguous", "counted", "unsent", "yes")
+    told = {name: sa.bindparam(f"the_{name}", type_=sa.Integer) for name in numbers}
+    aside = sa.and_(said["state"] == "live", _R.c.quarantine_reason.is_not(None))
+    unsent = told["unsent"]
+    kept = sa.func.coalesce
+    return (
+        sa.update(_R)
+        .where(_R.c.id == new.c.pk)
+        .values(
+            state=sa.case((aside, "quarantined"), else_=said["state"]),
+            quarantine_reason=kept(said["quarantine"], _R.c.quarantine_reason),
+            token=None,
+            claim_deadline=None,
+            outcome=kept(said["outcome"], _R.c.outcome),
+            sweep_id=sa.case((said["outcome"].is_not(None), said["sweep_id"]), else_=_R.c.sweep_id),
+            verified=told["verified"],
+            touched=sa.case((told["touched"] == 1, 1), else_=_R.c.touched),
+            ambiguous=_R.c.ambiguous + told["ambiguous"],
+            failures=_R.c.failures + told["counted"],
+            attempts=_R.c.attempts - unsent,
+            first_attempt_at=_sent(unsent, sa.func.min, _R.c.first_attempt_at),
+            last_attempt_at=_sent(unsent, sa.func.max, _R.c.last_attempt_at),
+            next_try_at=new.c.next_try_at,
+            verify_at=new.c.verify_at,
+            yes_at=sa.case((told["yes"] == 1, new.c.at), else_=_R.c.yes_at),
+            yes_key=kept(said["yes_key"], _R.c.yes_key),
+            finished_at=sa.case((said["state"] == "gone", new.c.at)),
+            policy=kept(said["policy"], _R.c.policy),
+            due_at=kept(new.c.due_at, _R.c.due_at),
+            deadline_at=kept(new.c.deadline_at, _R.c.deadline_at),
+            record_seq=kept(new.c.record_seq, _R.c.record_seq),
+        )
+    )
 
 
 def _sent(
@@ -178,33 +199,35 @@ def _sent(
 def _held(
     connection: sa.Connection, batch: Sequence[Settled]
 ) -> tuple[frozenset[int], frozenset[int]]:
+    """The places in the batch of claims that still hold, and the responses in conflict."""
     statement = _statements(connection.dialect.name).held
     claims.lock(connection, [row.claim.pk for row in batch])
     tokens = json.dumps([[row.claim.pk, row.claim.token] for row in batch])
     text = connection.execute(statement, {"tokens": tokens}).scalar_one()
     found = json.loads(text or "[]")
-    return frozenset(pk for pk, _ in found), frozenset(pk for pk, conflict in found if conflict)
+    conflicting = frozenset(batch[index].claim.pk for index, conflict in found if conflict)
+    return frozenset(index for index, _ in found), conflicting
 
 
 def _record(
-    connection: sa.Connection, batch: Sequence[Settled], late: frozenset[int], now: int
+    connection: sa.Connection, batch: Sequence[Settled], late: frozenset[Fence], now: int
 ) -> Mapping[int, int]:
     entries: list[Entry] = []
-    owners: list[int] = []
+    owners: list[Fence] = []
     for row in batch:
         if row.entry is None:
             continue
-        lost = row.claim.pk in late
+        lost = row.claim.fence in late
         entries.append(
             Entry(type=RecordType.DELETION_LATE_OUTCOME, fields=row.entry.fields)
             if lost
             else row.entry
         )
-        owners.append(row.claim.pk)
+        owners.append(row.claim.fence)
     if not entries:
         return {}
     seqs = records.append(connection, entries, now=now)
-    return {pk: seq for pk, seq in zip(owners, seqs, strict=True) if pk not in late}
+    return {fence[0]: seq for fence, seq in zip(owners, seqs, strict=True) if fence not in late}
 
 
 def _attempt(row: Settled) -> list[object]:
@@ -215,28 +238,36 @@ def _attempt(row: Settled) -> list[object]:
     ]
 
 
+def _by_verdict(fenced: Sequence[Settled]) -> Mapping[_Verdict, Sequence[Settled]]:
+    found: dict[_Verdict, list[Settled]] = {}
+    for row in fenced:
+        found.setdefault(_verdict(row), []).append(row)
+    return found
+
+
+def _verdict(row: Settled) -> _Verdict:
+    settlement = row.settlement
+    return _Verdict(
+        the_state=settlement.state.value,
+        the_outcome=None if settlement.outcome is None else settlement.outcome.value,
+        the_verified=int(settlement.verified),
+        the_touched=int(settlement.touched),
+        the_ambiguous=int(settlement.touched and not settlement.yes),
+        the_counted=int(settlement.counted),
+        the_unsent=int(row.unsent),
+        the_yes=int(settlement.yes),
+        the_yes_key=row.key if settlement.yes else None,
+        the_policy=row.policy,
+        the_quarantine="rejected" if settlement.state is State.QUARANTINED else None,
+    )
+
+
 def _values(row: Settled, seqs: Mapping[int, int]) -> list[object]:
     settlement = row.settlement
-    gone = settlement.state is State.GONE
     return [
-        row.claim.pk,
-        settlement.state.value,
-        None if settlement.outcome is None else settlement.outcome.value,
-        int(settlement.verified),
-        int(settlement.touched),
-        int(settlement.touched and not settlement.yes),
-        int(settlement.counted),
-        int(row.unsent),
-        _optional_us(settlement.next_try_at),
-        _optional_us(settlement.verify_at),
-        row.at if settlement.yes else None,
-        row.key if settlement.yes else None,
-        row.at if gone else None,
-        row.policy,
-        row.due_at,
-        row.deadline_at,
-        seqs.get(row.claim.pk),
-        "rejected" if settlement.state is State.QUARANTINED else None,
+        *(row.claim.pk, row.at),
+        *(_optional_us(settlement.next_try_at), _optional_us(settlement.verify_at)),
+        *(row.due_at, row.deadline_at, seqs.get(row.claim.pk)),
     ]
 
 

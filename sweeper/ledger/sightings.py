@@ -94,7 +94,7 @@ def absent_since_yes(connection: sa.Connection, account_id: int, most: int) -> S
             .join_from(first, _R, first.c.response_pk == _R.c.id)
             .where(
                 first.c.account_id == account_id,
-                first.c.number == sa.literal_column("1"),
+                first.c.is_first == sa.literal_column("1"),
                 first.c.claimed_at >= last_yes.scalar_subquery(),
                 _R.c.outcome == "already_absent",
             )

@@ -228,6 +228,7 @@ attempts = sa.Table(
     sa.Column("sweep_id", sa.Text, nullable=False),
     sa.Column("token", sa.Text, nullable=False),
     sa.Column("claimed_at", BIG, nullable=False),
+    _flag("is_first"),
     _flag("unsent"),
     sa.Column("answered_at", BIG),
     sa.Column("answer", sa.Text),
@@ -239,8 +240,8 @@ sa.Index(
     "ix_attempts_first",
     attempts.c.account_id,
     attempts.c.claimed_at,
-    sqlite_where=sa.text("number = 1"),
-    postgresql_where=sa.text("number = 1"),
+    sqlite_where=sa.text("is_first = 1"),
+    postgresql_where=sa.text("is_first = 1"),
 )
 
 records = sa.Table(

@@ -6,6 +6,7 @@ Needs `pip install -e .[test,bench]` and, for the deletions end to end, Debian's
 import argparse
 import os
 import platform
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from tests.bench import end_to_end, pacing, peer
 
 def main() -> None:
     wanted = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     _tell(_machine())
     with tempfile.TemporaryDirectory(prefix="sweeper-bench-") as name:
         folder = Path(name)

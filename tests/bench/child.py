@@ -39,7 +39,11 @@ def run(arguments: Sequence[object], *, out: Path, err: Path) -> Usage:
             stderr=err_file,
             env=command.environment(),
         )
-        _, status, usage = os.wait4(child.pid, 0)
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            child.kill()
+            raise
         wall = time.monotonic() - began
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:

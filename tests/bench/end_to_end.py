@@ -100,8 +100,6 @@ def _report(found: dict[str, list[Usage]], count: int, tell: Callable[[str], Non
         speed[name] = count / wall
         cpu = median(one.cpu for one in usages) / count * 1e6
         peak = median(one.peak_mib for one in usages)
-        tell(
-            f"{name:12} {len(usages):3} {wall:9.2f} {speed[name]:8,.0f} {cpu:11.0f} {peak:9.0f}"
-        )
+        tell(f"{name:12} {len(usages):3} {wall:9.2f} {speed[name]:8,.0f} {cpu:11.0f} {peak:9.0f}")
     for other in (OPENAI, AIOHTTP):
         tell(f"{SWEEPER} / {other}: {speed[SWEEPER] / speed[other]:.2f}")

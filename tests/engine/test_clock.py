@@ -7,6 +7,7 @@ import pytest
 
 from sweeper.domain import event
 from sweeper.engine.clock import Clock, ClockWatch
+from sweeper.evidence import record
 from sweeper.ledger import tables
 from sweeper.ledger.database import Database
 from tests.support import registered, sweeping
@@ -88,8 +89,8 @@ class TestASweep:
         assert doubted
         last_good = registered.rows(either.db, tables.ledger)[0]["last_good_at"]
         assert last_good >= good
-        text = datetime.fromtimestamp(last_good / 1e6, tz=UTC).isoformat(timespec="seconds")
-        assert all(one["at"].startswith(text[:19]) for one in doubted)
+        sound = [one["at"] for one in either.records() if one["seq"] < doubted[0]["seq"]]
+        assert {one["at"] for one in doubted} == {max(sound[-1], record.instant(last_good))}
         assert "claimed" not in {state for state, _ in either.states().values()}
 
     async def test_behind_the_last_good_time_nothing_is_even_admitted(self, either: Site) -> None:

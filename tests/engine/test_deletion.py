@@ -1,10 +1,17 @@
 """What each answer of a provider makes of a response: real answers, from a socket to the ledger."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from sweeper.domain import event
+from sweeper.domain.answer import Answer, AnswerKind
+from sweeper.domain.notfound import NotFound
+from sweeper.domain.outcome import Breaker, Outcome, Settlement
+from sweeper.domain.response import State
+from sweeper.engine.clock import Clock
+from sweeper.engine.deletion import Absence, Deletion, Finished
 from sweeper.ledger import tables
 from sweeper.ledger.database import Database
 from tests.support import lent, registered, sweeping
@@ -609,3 +616,63 @@ class TestClaimsPastTheirTime:
         assert any(one["unsent"] for one in attempts)
         assert len(site.deleted()) == 6
         assert {row["attempts"] for row in site.rows.values()} == {1}
+
+    async def test_a_machine_that_slept_while_it_waited_for_its_slot_sends_nothing(
+        self, site: Site
+    ) -> None:
+        """The loop's clock stands still through a suspend; the boot clock does not."""
+        (name,) = site.store(1)
+        async with site.opened(site.account("main", rate_per_second=5)) as running:
+            account = running.accounts["main"]
+            clock = running.watch.clock = Slept()
+            (claim,) = lent.take(site.db, name)
+            assert await account.pace.slot()
+            work = asyncio.create_task(Deletion(account).work(claim, account.now() + 10))
+            await asyncio.sleep(0)
+            clock.seconds = 20
+            done = await work
+        assert isinstance(done, Finished)
+        assert done.unsent
+        assert done.settlement == Settlement(state=State.LIVE)
+        assert site.deleted() == []
+
+
+class Slept(Clock):
+    """The clocks of a machine that has been suspended for some seconds."""
+
+    seconds = 0.0
+
+    def boot(self) -> float:
+        return super().boot() + self.seconds
+
+
+class TestWhatAStopMakesOfAnAbsence:
+    @pytest.mark.parametrize("stop", ["", "stopped", "tripped"])
+    async def test_controls_on_both_sides_settle_nothing_once_the_account_is_stopped(
+        self, site: Site, stop: str
+    ) -> None:
+        site.know("resp_gone", age=LONG_AGO)
+        async with site.opened() as running:
+            account = running.accounts["main"]
+            (claim,) = lent.take(site.db, "resp_gone")
+            at = account.now()
+            before = account.controls.confirmed(at - 2).sighted(at - 2)
+            account.controls = before.confirmed(at).sighted(at)
+            if stop == "stopped":
+                account.stop(Breaker.CREDENTIAL, "the provider answered 401")
+            elif stop == "tripped":
+                account.not_found = NotFound(recent="AAAAA")
+            missing = Answer(kind=AnswerKind.ABSENT, status=404)
+            done = Deletion(account).settle(
+                Absence(
+                    claim=claim,
+                    answer=missing,
+                    get=missing,
+                    before=before,
+                    first_at=at - 1.5,
+                    last_at=at - 1,
+                )
+            )
+        assert done.bracketed == (not stop)
+        expected = Outcome.NOT_VISIBLE if stop else Outcome.EXPIRED_BY_PROVIDER
+        assert done.settlement.outcome is expected

@@ -11,8 +11,8 @@ from sweeper.domain.pacing import Pacer
 from sweeper.engine.pace import Pace
 from tests.support.sweeping import Site
 
-_NOTED_LATE = 0.0005
-"""Seconds between a slot and the moment that a test notes of it."""
+_NOTED_LATE = 0.004
+"""Seconds by which a busy machine may be late to note one slot and not the next."""
 
 
 async def slots(pace: Pace, count: int, workers: int = 4) -> list[float]:
@@ -37,7 +37,7 @@ class TestSlots:
     async def test_no_window_holds_more_than_its_share(self) -> None:
         rate = 200.0
         came = await slots(Pace(Pacer(rate=rate)), 60)
-        for window in (0.005, 0.01, 0.05, 0.1, 0.2):
+        for window in (0.02, 0.05, 0.1, 0.2):
             assert most_within(came, window - _NOTED_LATE) <= ceil(window * rate)
 
     async def test_a_stall_bunches_nothing_up(self) -> None:
@@ -120,6 +120,12 @@ class TestWithin:
         await asyncio.sleep(0)
         pace.throttled(timedelta(hours=1))
         assert await asyncio.wait_for(waiting, 2) is False
+
+    async def test_who_is_too_late_already_takes_no_slot_from_others(self) -> None:
+        pace = Pace(Pacer(rate=1 / 60))
+        assert await pace.slot(-1) is False
+        assert await pace.slot(1)
+        assert await pace.slot(1) is False
 
     async def test_a_slot_that_comes_in_time_is_given(self) -> None:
         pace = Pace(Pacer(rate=100))

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from sweeper import errors
 from sweeper.domain import event
 from sweeper.domain.plan import Guards
 from sweeper.domain.policy import Match, Policy
+from sweeper.engine import reckoning
 from sweeper.ledger import leases, tables
 from sweeper.ledger.database import Database
 from tests.support import lent, registered, sweeping
@@ -407,6 +409,32 @@ class TestWhoMaySweep:
             (lease,) = registered.rows(site.db, tables.leases)
             assert lease["expires_at"] == 0
 
+    async def test_the_lease_is_renewed_while_a_sweep_goes_on(
+        self, postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sweeper.engine.sweep.RENEW_EVERY", 0.05)
+        monkeypatch.setattr(leases, "TERM", 500_000)
+        async with sweeping.serving(postgresql_database) as site:
+            site.store(2)
+            site.fault(method="DELETE", delay=1.0)
+            assert (await site.sweep()).summary.complete
+
+    async def test_a_renewal_that_fails_ends_a_sweep_that_waits(
+        self, postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sweeper.engine.sweep.RENEW_EVERY", 0.05)
+        async with sweeping.serving(postgresql_database) as site:
+            site.store(30)
+            site.fault(method="DELETE", delay=0.5)
+            async with site.opened(site.account("main", max_in_flight=1)) as running:
+                task = asyncio.create_task(running.sweep.run())
+                await site.sandbox.wait_until(site.deleted)
+                with site.db.write() as connection:
+                    connection.execute(tables.leases.update().values(holder="somebody else"))
+                ended = await task
+            assert isinstance(ended.fault, errors.LedgerBusy)
+            assert len(site.deleted()) == 1
+
     async def test_a_lost_lease_ends_everything_before_more_is_sent(
         self, postgresql_database: Database
     ) -> None:
@@ -472,6 +500,20 @@ class TestFaultsOfTheLedger:
         assert ended.summary.stop_reason == "ledger"
         assert site.sandbox.journal.entries == []
 
+    async def test_what_cannot_be_counted_is_not_nought(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> Mapping[str, int]:
+            raise errors.LedgerError("the disk is gone")
+
+        monkeypatch.setattr(reckoning, "residue", fail)
+        site.store(1)
+        ended = await site.sweep()
+        assert ended.summary.outcomes == {"deleted": 1}
+        assert ended.summary.remaining is None
+        assert ended.summary.stop_reason == "ledger"
+        assert not ended.summary.complete
+
     async def test_a_sweep_that_cannot_be_closed_is_not_complete(self, either: Site) -> None:
         either.store(1)
         sweeping.refuse(either, "UPDATE", "sweeps", "NEW.finished_at IS NOT NULL")
@@ -505,8 +547,9 @@ class TestFaultsOfTheLedger:
     ) -> None:
         keys = {"key-a": "a", "key-b": "b"}
         async with sweeping.serving(sqlite_database, keys=keys) as site:
-            (a,) = site.store(1, at="a", account="one")
+            a, slow = site.store(2, at="a", account="one")
             site.store(300, at="b", account="two")
+            site.fault(method="DELETE", id=slow, delay=1.5)
             site.fault(method="DELETE", account="b", delay=0.02)
             sweeping.refuse(
                 site, "UPDATE", "responses", f"OLD.response_id = '{a}' AND NEW.state <> 'claimed'"
@@ -517,7 +560,8 @@ class TestFaultsOfTheLedger:
                 checked=False,
             )
             assert ended.summary.stop_reason == "ledger"
-            assert len(site.deleted()) < 200
+            assert slow in site.deleted()
+            assert len(site.deleted()) < 100
 
 
 class TestResidue:

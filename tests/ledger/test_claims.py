@@ -54,6 +54,7 @@ def test_what_is_due_is_claimed_with_its_attempt(database: Database) -> None:
             "sweep_id": "sweep-1",
             "token": "t1",
             "claimed_at": NOW_US,
+            "is_first": 1,
             "unsent": 0,
             "answered_at": None,
             "answer": None,
@@ -367,6 +368,8 @@ def test_first_attempts_are_those_sent_since_a_moment(database: Database) -> Non
     assert first_attempts(database, NOW_US) == 2
     assert first_attempts(database, NOW_US - 1) == 3
     assert first_attempts(database, NOW_US, "other") == 1
+    take(database, "resp_2")
+    assert first_attempts(database, NOW_US) == 3
 
 
 # How it is done

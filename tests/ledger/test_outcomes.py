@@ -217,7 +217,7 @@ def test_a_fenced_outcome_changes_nothing_but_is_told(database: Database) -> Non
     (new,) = take(database, "resp_1")
     before = by_id(database)["resp_1"]
     written = settle(database, [settled(old, lent.DELETED, at=AT, answer="yes", status=200)])
-    assert written == outcomes.Written(late=frozenset([old.pk]), freed=())
+    assert written == outcomes.Written(late=frozenset([old.fence]), freed=())
     assert by_id(database)["resp_1"] == before
     assert live_count(database) == 1
     assert records(database, "deletion.outcome") == []
@@ -239,7 +239,7 @@ def test_a_settlement_waits_for_who_takes_the_claim_back(postgresql_database: Da
             assert claims.free(connection, key) == 1
             late = pool.submit(settle, db, [settled(claim, lent.DELETED)])
             lent.wait_for_a_lock(db)
-        assert late.result(timeout=30).late == {claim.pk}
+        assert late.result(timeout=30).late == {claim.fence}
     assert by_id(db)["resp_1"]["state"] == "live"
     invariants.check(db)
 
@@ -250,7 +250,7 @@ def test_a_settlement_is_written_once(database: Database) -> None:
     assert settle(database, [settled(claim, lent.DELETED)]).late == frozenset()
     before = by_id(database)["resp_1"]
     written = settle(database, [settled(claim, lent.again(Outcome.FAILING))])
-    assert written.late == {claim.pk}
+    assert written.late == {claim.fence}
     assert by_id(database)["resp_1"] == before
     assert live_count(database) == 0
     invariants.check(database)
@@ -269,7 +269,7 @@ def test_a_mixed_batch_settles_what_is_held_and_only_that(database: Database) ->
         settled(held[3], lent.again(Outcome.FAILING), answer="unavailable"),
         settled(held[4], lent.REJECTED, answer="rejected"),
     ]
-    assert settle(database, batch).late == {lost.pk}
+    assert settle(database, batch).late == {lost.fence}
     states = [by_id(database)[f"resp_{n}"]["state"] for n in range(6)]
     assert states == ["gone", "live", "verifying", "live", "quarantined", "live"]
     assert live_count(database) == 4
@@ -374,6 +374,18 @@ def test_the_parents_of_what_is_gone_are_named(database: Database) -> None:
         ],
     )
     assert written.freed == (by_id(database)["resp_1"]["id"],)
+
+
+def test_two_claims_of_one_response_in_one_batch_are_told_apart(database: Database) -> None:
+    admit(database, registration("resp_1"))
+    old = only(take(database, "resp_1", token="old"))
+    lent.free(database)
+    new = only(take(database, "resp_1", token="new"))
+    batch = [settled(old, lent.DELETED), settled(new, lent.again(Outcome.FAILING))]
+    assert settle(database, batch).late == {old.fence}
+    row = by_id(database)["resp_1"]
+    assert (row["state"], row["outcome"]) == ("live", "failing")
+    invariants.check(database)
 
 
 def test_a_late_outcome_frees_no_parent(database: Database) -> None:

@@ -516,8 +516,13 @@ async def test_proxies_in_the_environment_are_ignored(monkeypatch: pytest.Monkey
         httpx.Request("DELETE", "http://127.0.0.1:9/v1", headers={"X-A": "b\r\nX-C: d"}),
         httpx.Request("DELETE", "http://127.0.0.1:9/v1", headers={"X A": "b"}),
         httpx.Request("DELETE", "http://127.0.0.1:9/v1", headers=[(b"X-A", b"\xc3\xa4")]),
+        httpx.Request("DELETE", "http://127.0.0.1:9/", extensions={"target": b"/a b"}),
+        httpx.Request("DELETE", "http://127.0.0.1:9/", extensions={"target": b"/a\r\nX-C: d"}),
     ],
-    ids=["host", "scheme", "port", "method", "body", "line", "name", "not ascii"],
+    ids=[
+        *("host", "scheme", "port", "method", "body", "line", "name", "not ascii"),
+        *("blank in the target", "line in the target"),
+    ],
 )
 async def test_what_is_none_of_its_questions_is_refused_unsent(request_: httpx.Request) -> None:
     transport = http.Transport("http://127.0.0.1:9")
@@ -532,7 +537,13 @@ def test_a_value_that_no_header_can_carry_is_refused_without_being_told(value: s
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("target", ["/a/../b", "/a b", "/a#b", "/ä", "", "@127.0.0.2/x", ":10/"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/a/../b", "/a b", "/a#b", "/ä", "", "@127.0.0.2/x", ":10/", "/", "//b", "/a//b", "/a/"),
+        *("/..", "/a/.", "/..?limit=1", "/a%2e%2e/b", "/a?b", "/a?b=1#c", "/a?b=1&c=2", "/a\n"),
+    ],
+)
 async def test_the_door_sends_to_the_exact_address_or_not_at_all(target: str) -> None:
     door = http.Door(origin="http://127.0.0.1", headers={})
     with pytest.raises(errors.SweeperError, match="not sent"):
