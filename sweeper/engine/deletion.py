@@ -13,6 +13,8 @@ from sweeper.domain.response import State
 from sweeper.engine.account import Account
 from sweeper.ledger.claims import Claim
 
+_LOOKS: Final = 20
+"""How many responses are looked for before their deletion at most, until one could be read."""
 _UNSENT: Final = Settlement(state=State.LIVE)
 _UNSENDABLE: Final = Settlement(state=State.QUARANTINED, outcome=Outcome.REJECTED)
 
@@ -55,6 +57,7 @@ class Deletion:
 
     def __init__(self, account: Account) -> None:
         self._account = account
+        self._looks = _LOOKS
 
     async def work(self, claim: Claim, deadline: float) -> Finished | Absence:
         """Delete or verify; `deadline` is when the claim ends, in seconds of the boot clock."""
@@ -66,6 +69,7 @@ class Deletion:
         account = self._account
         if not account.may_ask_for(claim.response_id):
             return self._finished(claim, _UNSENDABLE, unsent=True)
+        await self._look_first(claim, deadline)
         left = deadline - account.now()
         if not await account.pace.slot(left) or not account.may_send or account.now() >= deadline:
             return self._finished(claim, _UNSENT, unsent=True)
@@ -92,6 +96,15 @@ class Deletion:
             first_at=asked,
             last_at=account.now(),
         )
+
+    async def _look_first(self, claim: Claim, deadline: float) -> None:
+        """See one response before it goes: where none was ever read, no absence verifies a yes."""
+        account = self._account
+        if not account.settings.verify or account.get_seen or not self._looks:
+            return
+        self._looks -= 1
+        left = deadline - account.now()
+        await account.get(claim.response_id, claim.label_set_id, within=left)
 
     async def _verify(self, claim: Claim, deadline: float) -> Finished | Absence:
         account = self._account

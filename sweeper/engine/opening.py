@@ -102,8 +102,8 @@ async def _identify(account: Account) -> None:
         if answer is None or answer.kind not in _BUSY:
             break
     if account.may_send and account.controls.identity_at is None:
-        said = "nothing in time" if answer is None else (answer.fault or answer.status)
-        account.stop(Breaker.UNREACHABLE, f"the account check was answered {said}")
+        said = "no answer" if answer is None else (answer.fault or f"status {answer.status}")
+        account.stop(Breaker.UNREACHABLE, f"the account check failed ({said})")
 
 
 def conflict(account: Account) -> str | None:

@@ -24,8 +24,10 @@ def sentence(run: Run, rehearsal: Rehearsal, response_id: str) -> str:
 
 
 def test_what_is_due_and_late_names_its_policy_and_its_times(
-    run: Run, rehearsal: Rehearsal
+    run: Run, rehearsal: Rehearsal, database_url: str
 ) -> None:
+    rehearsal.url = database_url
+    rehearsal.write()
     (one,) = rehearsal.responses(1)
     told = run("-c", rehearsal.config, "explain", one, "--json")
     (fields,) = told.lines

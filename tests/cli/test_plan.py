@@ -23,7 +23,10 @@ LABEL_SET = {
 }  # fmt: skip
 
 
-def test_a_plan_counts_what_is_due_by_account_and_label_set(run: Run, rehearsal: Rehearsal) -> None:
+def test_a_plan_counts_what_is_due_by_account_and_label_set(
+    run: Run, rehearsal: Rehearsal, database_url: str
+) -> None:
+    rehearsal.url = database_url
     due = rehearsal.responses(3)
     rehearsal.responses(2, age=YOUNG)
     rehearsal.responses(4, labels={"app": "nobody's"})

@@ -85,7 +85,11 @@ def test_a_stopped_account_fails_the_check_and_names_the_next_step(
     assert (stop["account"], stop["breaker"]) == ("main", "credential")
 
 
-def test_what_is_set_aside_open_or_nobodys_is_counted(run: Run, rehearsal: Rehearsal) -> None:
+def test_what_is_set_aside_open_or_nobodys_is_counted(
+    run: Run, rehearsal: Rehearsal, database_url: str
+) -> None:
+    rehearsal.url = database_url
+    rehearsal.write()
     ids = rehearsal.responses(3, age=timedelta(days=14, hours=3))
     rehearsal.responses(2, labels={"app": "nobody's"})
     rehearsal.responses(1, account="elsewhere", age=timedelta(days=14, hours=3), stored=False)

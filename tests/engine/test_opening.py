@@ -134,7 +134,7 @@ class TestWhetherItAnswers:
 class TestWhatTheKeySees:
     async def test_five_are_looked_for_at_most_and_then_the_list(self, site: Site) -> None:
         site.know(*(f"resp_{n}" for n in range(9)), age=40 * DAY)
-        await site.sweep()
+        await site.sweep(site.account("main", verify=False))
         targets = site.sandbox.journal.targets()
         first_delete = next(
             index

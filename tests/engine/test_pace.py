@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
+from itertools import pairwise
 from math import ceil
 
 import pytest
@@ -11,7 +12,7 @@ from sweeper.domain.pacing import Pacer
 from sweeper.engine.pace import Pace
 from tests.support.sweeping import Site
 
-_NOTED_LATE = 0.004
+_NOTED_LATE = 0.03
 """Seconds by which a busy machine may be late to note one slot and not the next."""
 
 
@@ -33,30 +34,34 @@ def most_within(times: list[float], window: float) -> int:
     return max(sum(start <= at < start + window for at in times) for start in times)
 
 
+def narrowest(times: list[float]) -> float:
+    """The shortest time between two that follow one another."""
+    return min(after - before for before, after in pairwise(times))
+
+
 class TestSlots:
     async def test_no_window_holds_more_than_its_share(self) -> None:
         rate = 200.0
         came = await slots(Pace(Pacer(rate=rate)), 60)
-        for window in (0.02, 0.05, 0.1, 0.2):
+        for window in (0.1, 0.2):
             assert most_within(came, window - _NOTED_LATE) <= ceil(window * rate)
 
     async def test_a_stall_bunches_nothing_up(self) -> None:
-        pace = Pace(Pacer(rate=100))
+        pace = Pace(Pacer(rate=10))
 
         async def stall() -> None:
             await asyncio.sleep(0)
-            time.sleep(0.15)  # noqa: ASYNC251 - the loop itself is what stalls
+            time.sleep(0.25)  # noqa: ASYNC251 - the loop itself is what stalls
 
         task = asyncio.create_task(stall())
-        came = await slots(pace, 12)
+        assert narrowest(await slots(pace, 4)) >= 0.1 - _NOTED_LATE
         await task
-        assert most_within(came, 0.05) <= 5
 
     async def test_idleness_saves_up_no_burst(self) -> None:
-        pace = Pace(Pacer(rate=100))
-        await slots(pace, 2)
-        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1)
-        assert most_within(await slots(pace, 6), 0.03) <= 3
+        pace = Pace(Pacer(rate=10))
+        first = await slots(pace, 1, workers=1)
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.3)
+        assert narrowest([*first, *await slots(pace, 3)]) >= 0.1 - _NOTED_LATE
 
     async def test_a_pause_is_kept_by_those_who_wait_already(self) -> None:
         pace = Pace(Pacer(rate=20))
@@ -139,6 +144,5 @@ async def test_a_sweep_keeps_to_the_rate_on_the_wire(site: Site) -> None:
     await site.sweep(site.account("main", rate_per_second=rate, max_in_flight=8))
     times = [one.at for one in site.sandbox.journal.entries]
     assert len(times) == 52
-    late = 0.008  # what one may be on its way longer than the next
-    for window in (0.05, 0.1, 0.2, 0.4):
-        assert most_within(times, window) <= ceil((window + late) * rate)
+    for window in (0.1, 0.2, 0.4):
+        assert most_within(times, window - _NOTED_LATE) <= ceil(window * rate)

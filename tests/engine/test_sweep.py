@@ -361,6 +361,26 @@ class TestInterruption:
         assert account["pinned_account_id"] in (None, site.sandbox.account)
         assert (account["identity"] is None) == (account["pinned_account_id"] is None)
 
+    async def test_one_that_waits_for_the_account_check_opens_none_either(self, site: Site) -> None:
+        site.store(2)
+        site.fault(path="verifyApiKey", status=429, retry_after=60)
+        throttled = asyncio.Event()
+
+        def hear(happened: event.Event) -> None:
+            if isinstance(happened, event.Throttled):
+                throttled.set()
+
+        site.events = sweeping.Listening(hear)
+        async with site.opened() as running:
+            task = asyncio.create_task(running.sweep.run())
+            await throttled.wait()
+            running.sweep.stop("interrupted")
+            ended = await task
+        assert ended.summary.stop_reason == "interrupted"
+        assert ended.summary.remaining_by_reason == {"stopped": 2}
+        assert site.told(event.BreakerOpened) == []
+        assert [one.result for one in site.told(event.AccountChecked)] == ["interrupted"]
+
     async def test_the_next_sweep_finishes_what_was_left(self, either: Site) -> None:
         either.store(10)
         either.fault(method="DELETE", delay=0.1, times=2)
@@ -574,15 +594,32 @@ class TestResidue:
         assert ended.summary.planned == 2
         assert ended.summary.remaining_by_reason == {"backing_off": 1}
 
-    async def test_what_was_to_wait_at_the_plan_is_not_called_stopped_when_its_time_came(
+    async def test_what_came_back_in_time_takes_the_place_of_another_of_its_kind(
         self, site: Site
     ) -> None:
         (name,) = site.store()
-        site.store(1)
-        site.fault(method="DELETE", delay=0.3)
-        lent.put(site.db, name, next_try_at=_soon(0.1))
+        (other,) = site.store()
+        lent.put(site.db, name, next_try_at=_soon(60))
+
+        def come_back(happened: event.Event) -> None:
+            if isinstance(happened, event.SweepStarted):
+                lent.put(site.db, name, next_try_at=None)
+
+        site.events = sweeping.Listening(come_back)
         ended = await site.sweep()
+        assert site.deleted() == [name]
+        assert site.states()[other] == ("live", None)
         assert ended.summary.remaining_by_reason == {"backing_off": 1}
+
+    async def test_a_refused_account_still_tells_what_waits_for_its_next_try(
+        self, site: Site
+    ) -> None:
+        (name,) = site.store()
+        site.store(2)
+        lent.put(site.db, name, next_try_at=_soon(60))
+        guards = Guards(max_deletions_per_sweep=0, max_share_per_sweep=1, max_deletions_per_day=100)
+        ended = await site.sweep(guards=guards)
+        assert ended.summary.remaining_by_reason == {"backing_off": 1, "stopped": 2}
 
     async def test_what_a_person_must_decide_keeps_the_next_sweep_incomplete_too(
         self, site: Site
