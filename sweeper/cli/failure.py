@@ -47,6 +47,8 @@ def of(error: BaseException) -> Failure:
             return Failure(exit_code=1, code="failed", message=error.format_message())
         case KeyboardInterrupt() | click.Abort():
             return Failure(exit_code=INTERRUPTED, code="interrupted", message="interrupted")
+        case BaseExceptionGroup():
+            return of(error.exceptions[0])
         case OSError():
             place = f"{error.filename}: " if error.filename else ""
             reason = error.strerror or type(error).__name__

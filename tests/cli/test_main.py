@@ -222,3 +222,9 @@ def test_a_stream_of_another_encoding_gets_escapes(tmp_path: Path) -> None:
     result = command.process("-c", path, "config", "show", PYTHONIOENCODING="ascii")
     assert result.code == 0
     assert "L\\xf6schen" in result.out
+
+
+def test_of_several_faults_at_once_the_first_is_told() -> None:
+    told = failure.of(ExceptionGroup("both", [errors.LedgerBusy("busy"), ValueError("x")]))
+
+    assert (told.exit_code, told.code, told.message) == (11, "ledger_busy", "busy")

@@ -501,6 +501,21 @@ class TestVerification:
         assert site.deleted() == names
         assert len(before) <= 5 + 20 + 40 + 20
 
+    async def test_where_nothing_was_read_by_id_yet_something_living_is_looked_for(
+        self, site: Site
+    ) -> None:
+        (name,) = site.store()
+        site.store(1, age=DAY)
+        site.fault(method="GET", path=name, after=1, status=503)
+        await site.sweep()
+        site.mend()
+        with site.db.write() as connection:
+            connection.execute(tables.accounts.update().values(get_seen_key=None))
+        lent.put(site.db, name, verify_at=0)
+        site.fault(method="GET", path="/responses/", times=1, status=503)  # the opening's look
+        await site.sweep()
+        assert site.states()[name] == ("gone", "deleted")
+
     async def test_long_after_the_yes_controls_are_needed(self, site: Site) -> None:
         (name,) = site.store()
         site.store(1, age=DAY)
@@ -649,7 +664,7 @@ class TestClaimsPastTheirTime:
     ) -> None:
         """The loop's clock stands still through a suspend; the boot clock does not."""
         (name,) = site.store(1)
-        async with site.opened(site.account("main", rate_per_second=5)) as running:
+        async with site.opened(site.account("main", rate_per_second=5, verify=False)) as running:
             account = running.accounts["main"]
             clock = running.watch.clock = Slept()
             (claim,) = lent.take(site.db, name)
