@@ -4,36 +4,28 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sweeper import errors
 from sweeper.domain import event, moment, plan, policy
-from sweeper.domain.outcome import Breaker, Outcome
-from sweeper.domain.plan import AccountPlan, Plan
+from sweeper.domain.outcome import Outcome
+from sweeper.domain.plan import Plan
 from sweeper.domain.summary import Summary
-from sweeper.engine import opening, reckoning
+from sweeper.engine import reckoning
 from sweeper.engine.account import Account, Emit
-from sweeper.engine.breaker import PERSISTENT
-from sweeper.engine.candidates import Cut, Queue
 from sweeper.engine.clock import ClockWatch
-from sweeper.engine.drain import Assignment, Drain, Tally
 from sweeper.engine.planning import Planner, Ruled, Scope
 from sweeper.engine.recorder import Recorder
-from sweeper.engine.testimony import Ruling, Witness
-from sweeper.ledger import accounts, admission, claims, clock, leases, sightings, sweeps
+from sweeper.engine.tenure import Tenure
+from sweeper.engine.visit import Errand, Visit
+from sweeper.ledger import admission, claims, clock, leases, sweeps
 from sweeper.ledger.database import Database
-from sweeper.ledger.leases import Lease
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-RENEW_EVERY: Final = 5.0
-"""Seconds between two renewals of a lease that holds for fifteen."""
-
-_LISTED: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +65,8 @@ class Sweep:
         self._longest_id = longest_id
         self._stop_reason: str | None = None
         self._refused: dict[str, str] = {}
-        self._tallies: dict[str, Tally] = {}
-        self._leases: dict[str, Lease] = {}
+        self._visits: list[Visit] = []
+        self._tenure = Tenure(recorder)
         self._ruled: Sequence[Ruled] = ()
         self._cuts: Sequence[tuple[int, int]] = ()
         self._unadmitted: str | None = None
@@ -98,9 +90,7 @@ class Sweep:
             try:
                 return await self._run(started)
             finally:
-                if self._leases:
-                    with suppress(errors.LedgerError):  # then they run out by themselves
-                        await self._recorder.write(self._release)
+                await self._tenure.release()
 
     async def rehearse(self) -> Ended:
         """Make the plan and stop there: nothing is claimed and nothing is sent."""
@@ -143,17 +133,11 @@ class Sweep:
     def _begin(self, connection: "Connection") -> Mapping[str, int]:
         """Take the leases, and take back what an earlier sweeper left claimed."""
         now = self._now_us()
-        if not self._db.is_sqlite:
-            for account in self._accounts:
-                self._leases[account.name] = leases.acquire(connection, account.name)
+        self._tenure.acquire(connection, [one.name for one in self._accounts])
         freed = {one.name: claims.free(connection, one.row.id) for one in self._accounts}
         sweeps.keep_policies(connection, policy.fingerprint(self._scope.policies), now=now)
         sweeps.begin(connection, self.id, now=now)
         return {name: count for name, count in freed.items() if count}
-
-    def _release(self, connection: "Connection") -> None:
-        for lease in self._leases.values():
-            leases.release(connection, lease)
 
     async def _admit(self) -> None:
         """Take in all that was registered, as long as the own clock is not known to be wrong."""
@@ -182,24 +166,34 @@ class Sweep:
 
     async def _work(self, made: Plan) -> None:
         plans = {one.account: one for one in made.accounts}
+        errand = self._errand()
+        self._visits = [
+            Visit(errand, account, plans[account.name], self._tenure.of(account.name))
+            for account in self._accounts
+            if account.name not in self._refused
+        ]
         async with asyncio.TaskGroup() as group:
-            renewal = group.create_task(self._renew()) if self._leases else None
-            await asyncio.gather(
-                *(
-                    group.create_task(self._guarded(account, plans[account.name]))
-                    for account in self._accounts
-                    if account.name not in self._refused
-                )
-            )
-            if renewal is not None:
-                renewal.cancel()
+            renewal = group.create_task(self._tenure.keep(self._fail))
+            await asyncio.gather(*(group.create_task(self._guarded(one)) for one in self._visits))
+            renewal.cancel()
 
-    async def _guarded(self, account: Account, made: AccountPlan) -> None:
+    def _errand(self) -> Errand:
+        return Errand(
+            sweep_id=self.id,
+            policies=self._scope.policies,
+            ruled=self._ruled,
+            recorder=self._recorder,
+            emit=self._emit,
+            longest_id=self._longest_id,
+            dated=self._dated,
+            alarm=self._fail,
+        )
+
+    async def _guarded(self, visit: Visit) -> None:
         """Sweep an account; a fault of the ledger halts all, and cuts no request short."""
         try:
-            await self._sweep(account, made)
+            await visit.run()
         except errors.ConfigurationError as fault:
-            account.stop(Breaker.IDENTITY, fault.message)
             self._misconfigured = self._misconfigured or fault
         except errors.SweeperError as fault:
             self._fail(fault)
@@ -209,83 +203,6 @@ class Sweep:
         for account in self._accounts:
             account.halt()
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_EVERY)
-            try:
-                await self._recorder.write(self._renew_all)
-            except errors.SweeperError as fault:
-                self._fail(fault)
-
-    def _renew_all(self, connection: "Connection") -> None:
-        for lease in self._leases.values():
-            leases.renew(connection, lease)
-
-    async def _sweep(self, account: Account, made: AccountPlan) -> None:
-        if not await opening.enter(account, made, self._recorder, self._dated):
-            await self._told(account, made)
-            return
-        drain = Drain(account, self._recorder, self._assignment(account, made), self._emit)
-        self._tallies[account.name] = drain.tally
-        try:
-            await drain.run()
-        finally:
-            await self._told(account, made)
-
-    async def _told(self, account: Account, made: AccountPlan) -> None:
-        """Write down why an account stopped, and tell how much is kept past its time there."""
-        stop = account.stopped
-        if stop is None:
-            return
-
-        def write(connection: "Connection") -> event.BreakerOpened:
-            now = self._dated(connection)
-            if stop.breaker in PERSISTENT:
-                accounts.open_breaker(connection, account.row, stop.breaker, stop.detail, now=now)
-            kept, oldest = reckoning.kept(connection, made, now)
-            absent: Sequence[str] = ()
-            if stop.breaker is Breaker.NOT_FOUND:
-                absent = sightings.absent_since_yes(connection, account.row.id, _LISTED)
-            return event.BreakerOpened(
-                account=account.name,
-                breaker=stop.breaker,
-                detail=stop.detail,
-                kept=kept,
-                oldest_due_at=oldest,
-                settled_absent=tuple(absent),
-            )
-
-        self._emit(await self._recorder.write(write))
-
-    def _assignment(self, account: Account, made: AccountPlan) -> Assignment:
-        return Assignment(
-            sweep_id=self.id,
-            newest_pk=made.newest_pk,
-            queue=Queue(
-                Cut(
-                    label_set_id=one.label_set_id,
-                    cutoff=moment.to_us(one.cutoff),
-                    keep=moment.length_us(one.delete_after),
-                    most=one.planned,
-                )
-                for one in made.sets
-            ),
-            witness=Witness(
-                provider=account.settings.provider,
-                account=account.name,
-                key=account.key,
-                policies_sha256=policy.fingerprint(self._scope.policies),
-                rulings={
-                    one.row.id: Ruling.of(one.policy.name, one.keep, one.policy.deadline)
-                    for one in self._ruled
-                    if one.row.account == account.name
-                },
-            ),
-            lease=self._leases.get(account.name),
-            longest_id=self._longest_id,
-            alarm=self._fail,
-        )
-
     async def _finish(self, made: Plan, started: datetime) -> Summary:
         reasons: Mapping[str, int] | None = None
         if self._fault is None:
@@ -294,15 +211,15 @@ class Sweep:
             except errors.LedgerError as unreadable:
                 self._fault = unreadable
         outcomes = Counter[Outcome]()
-        for tally in self._tallies.values():
-            outcomes.update(tally.outcomes)
+        for visit in self._visits:
+            outcomes.update(visit.tally.outcomes)
         summary = Summary(
             sweep_id=self.id,
             dry_run=False,
             due=made.due if made.accounts or self._fault is None else None,
             planned=made.planned,
             outcomes={one.value: outcomes[one] for one in Outcome if outcomes[one]},
-            verified=sum(tally.verified for tally in self._tallies.values()),
+            verified=sum(visit.tally.verified for visit in self._visits),
             held=made.held,
             remaining=None if reasons is None else sum(reasons.values()),
             remaining_by_reason=reasons,
@@ -344,7 +261,7 @@ class Sweep:
 
     @property
     def _doubting(self) -> set[str]:
-        return {name for name, tally in self._tallies.items() if tally.doubt is not None}
+        return {one.account.name for one in self._visits if one.tally.doubt is not None}
 
     @property
     def _interrupted(self) -> set[str]:

@@ -432,7 +432,7 @@ class TestWhoMaySweep:
     async def test_the_lease_is_renewed_while_a_sweep_goes_on(
         self, postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sweeper.engine.sweep.RENEW_EVERY", 0.05)
+        monkeypatch.setattr("sweeper.engine.tenure.RENEW_EVERY", 0.05)
         monkeypatch.setattr(leases, "TERM", 500_000)
         async with sweeping.serving(postgresql_database) as site:
             site.store(2)
@@ -442,7 +442,7 @@ class TestWhoMaySweep:
     async def test_a_renewal_that_fails_ends_a_sweep_that_waits(
         self, postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sweeper.engine.sweep.RENEW_EVERY", 0.05)
+        monkeypatch.setattr("sweeper.engine.tenure.RENEW_EVERY", 0.05)
         async with sweeping.serving(postgresql_database) as site:
             site.store(30)
             site.fault(method="DELETE", delay=0.5)
