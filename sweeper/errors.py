@@ -11,8 +11,8 @@
     + UnknownResponse              1
     + UnknownAccount               2
   x AccountStopped                12
-  x GuardRefusal                  14
   x InvalidRegistration            1
+  x Interrupted                    3
 
 A response that could not be deleted is no error: it is an outcome, and a value.
 """
@@ -107,14 +107,14 @@ class AccountStopped(SweeperError):
     code = "account_stopped"
 
 
-class GuardRefusal(SweeperError):
-    """A guard refused the plan before any call was made."""
-
-    exit_code = 14
-    code = "guard"
-
-
 class InvalidRegistration(SweeperError):
     """A registered line breaks the rules; nothing of it was kept."""
 
     code = "invalid_registration"
+
+
+class Interrupted(SweeperError):
+    """The command was interrupted before it was done."""
+
+    exit_code = 3
+    code = "interrupted"

@@ -36,11 +36,19 @@ RESPONSE_CHECKS = {
 }
 
 RESPONSE_INDEXES = {
+    "ix_responses_already_absent": (
+        ["account_id", "finished_at"],
+        "outcome = 'already_absent'",
+    ),
     "ix_responses_children": (["parent_id"], "parent_id IS NOT NULL AND state <> 'gone'"),
     "ix_responses_claimed": (["account_id"], "token IS NOT NULL"),
     "ix_responses_live": (
         ["label_set_id", "created_at", "id", "next_try_at"],
         "state = 'live'",
+    ),
+    "ix_responses_open": (
+        ["label_set_id", "created_at", "outcome"],
+        "state = 'live' AND outcome IS NOT NULL",
     ),
     "ix_responses_orphans": (
         ["account_id", "previous_response_id"],
@@ -239,16 +247,20 @@ def _response_columns() -> tuple[sa.Column[Any], ...]:
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("token", sa.Text()),
         sa.Column("claim_deadline", BIG),
+        sa.Column("settled_token", sa.Text()),
         sa.Column("next_try_at", BIG),
         sa.Column("verify_at", BIG),
         sa.Column("yes_at", BIG),
         sa.Column("yes_key", sa.Text()),
+        sa.Column("yes_date", BIG),
+        sa.Column("yes_request_id", sa.Text()),
         sa.Column("first_attempt_at", BIG),
         sa.Column("last_attempt_at", BIG),
         sa.Column("finished_at", BIG),
         sa.Column("policy", sa.Text()),
         sa.Column("due_at", BIG),
         sa.Column("deadline_at", BIG),
+        sa.Column("policies_sha256", sa.Text()),
         sa.Column("sweep_id", sa.Text()),
         sa.Column("record_seq", BIG),
     )

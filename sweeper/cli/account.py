@@ -5,18 +5,30 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweeper import errors
 from sweeper.cli import output, status
 from sweeper.cli.call import Call, as_json, pass_call
 from sweeper.cli.verbs import Verbs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sweeper.config.settings import Config
     from sweeper.domain.secret import Secret
+    from sweeper.ledger.accounts import AccountRow, OpenBreaker
     from sweeper.service.stewardship import Checked
 
 STOPPED = 12
+_PINNED = "provider_account_id"
 
-_reason = click.option("--reason", required=True, help="Why; it is recorded.")
+
+def _worded(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise errors.UsageError("--reason: say why in words; they are recorded")
+    return value
+
+
+_reason = click.option("--reason", required=True, callback=_worded, help="Why; it is recorded.")
 
 
 @click.group("account", cls=Verbs)
@@ -65,13 +77,24 @@ def list_(call: Call, *, as_json: bool) -> None:
                 each["provider"] if each["configured"] else "not configured",
                 each["provider_account_id"],
                 each["key_fingerprint"],
-                ", ".join(one.breaker.value for one in stopped if one.account == each["account"])
-                or None,
-                each["last_control"],
+                _since(one for one in stopped if one.account == each["account"]),
+                _control(rows.get(str(each["account"]))),
             )
             for each in fields
         ],
     )
+
+
+def _since(stopped: "Iterable[OpenBreaker]") -> str | None:
+    """What stops an account and since when, to be compared with when its control was."""
+    told = (f"{one.breaker.value} since {output.short_instant(one.opened_at)}" for one in stopped)
+    return ", ".join(told) or None
+
+
+def _control(row: "AccountRow | None") -> str | None:
+    if row is None or row.control is None:
+        return None
+    return f"{row.control} at {output.short_instant(row.control_at)}"
 
 
 @command.command("check", epilog="Example: sweeper account check main")
@@ -89,7 +112,7 @@ def check(call: Call, *, name: str, as_json: bool) -> int:
 
     config = call.config()
     key = _key(config, name)
-    with call.ledger(config) as database:
+    with call.ledger(config, create=True) as database:
         checked = stewardship.check(config, database, name, key)
     _told(checked, as_json=as_json)
     return STOPPED if checked.stopped is not None or checked.waits_for else 0
@@ -120,7 +143,7 @@ def reset(call: Call, *, name: str, expect_absent: int, reason: str, as_json: bo
 
     config = call.config()
     key = _key(config, name)
-    with call.ledger(config) as database:
+    with call.ledger(config, create=True) as database:
         checked, closed = stewardship.reset(
             config, database, name, key, expect_absent=expect_absent, reason=reason
         )
@@ -142,7 +165,7 @@ def accept(call: Call, *, name: str, reason: str, as_json: bool) -> None:
 
     config = call.config()
     key = _key(config, name)
-    with call.ledger(config) as database:
+    with call.ledger(config, create=True) as database:
         checked = stewardship.accept(config, database, name, key, reason=reason)
     _told(checked, as_json=as_json)
 
@@ -173,7 +196,9 @@ def _told(checked: "Checked", *, as_json: bool, lifted: list[str] | None = None)
     if as_json:
         output.json_line("account_check", fields)
         return
-    shown = {name.replace("_", " "): value for name, value in fields.items()}
+    # It is the account that is pinned: whose a key is that was refused, nobody knows.
+    told = {("pinned_to" if name == _PINNED else name): value for name, value in fields.items()}
+    shown = {name.replace("_", " "): value for name, value in told.items()}
     shown["reads by id"] = "yes" if checked.reads_by_id else "no"
     shown["waits for reset"] = ", ".join(one.value for one in checked.waits_for) or None
     if lifted is not None:

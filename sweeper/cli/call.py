@@ -34,11 +34,11 @@ class Call:
         return load.load(self.config_path, os.environ)
 
     @contextmanager
-    def ledger(self, config: "Config") -> "Iterator[Database]":
-        """Open the configured ledger, its schema checked; a fresh SQLite file is upgraded."""
+    def ledger(self, config: "Config", *, create: bool = False) -> "Iterator[Database]":
+        """Open the configured ledger, its schema checked; only `create` makes a missing file."""
         from sweeper.service import assembly
 
-        database = assembly.open_ledger(config)
+        database = assembly.open_ledger(config, create=create)
         try:
             yield database
         finally:

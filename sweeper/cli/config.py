@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,21 +29,30 @@ def show(call: Call, *, as_json: bool) -> None:
     """Show every key with its value in effect.
 
     Files, variables and defaults are already laid over one another. Secrets are not read: where
-    they are kept is shown. With --json lengths of time are in seconds, and null is forever.
+    they are kept is shown. A key that is not given and has no default is shown as -. With --json
+    lengths of time are in seconds, and null is forever, or a key that is not given.
     """
     config = call.config()
     document = _document(config)
     if as_json:
-        shown = json.loads(json.dumps(document, default=_seconds))
+        shown = json.loads(json.dumps(document, default=_plain))
         output.json_line("config", {"path": str(config.path), **shown})
         return
     for text in _toml(document):
         output.line(text)
 
 
-def _seconds(length: object) -> float:
-    assert isinstance(length, timedelta)
-    return length.total_seconds()
+class _Unset(Enum):
+    """Stands for a key that is not given and has no default; None is "forever"."""
+
+    UNSET = "-"
+
+
+def _plain(value: object) -> float | None:
+    if value is _Unset.UNSET:
+        return None
+    assert isinstance(value, timedelta)
+    return value.total_seconds()
 
 
 def _document(config: "Config") -> dict[str, Any]:
@@ -75,14 +85,13 @@ def _account(account: "Account") -> dict[str, Any]:
     from sweeper.config import rate
     from sweeper.config.settings import KeyPlace
 
-    keys = {KeyPlace.FILE: "api_key_file", KeyPlace.VARIABLE: "api_key_env"}
-    name = keys.get(account.key_source.place)
-    shown: dict[str, Any] = {"provider": account.provider, "base_url": account.base_url}
-    if name is not None:
-        shown[name] = account.key_source.name
-    if account.account_id is not None:
-        shown["account_id"] = account.account_id
-    return shown | {
+    key = account.key_source
+    return {
+        "provider": account.provider,
+        "base_url": account.base_url,
+        "api_key_file": key.name if key.place is KeyPlace.FILE else _Unset.UNSET,
+        "api_key_env": key.name if key.place is KeyPlace.VARIABLE else _Unset.UNSET,
+        "account_id": account.account_id or _Unset.UNSET,
         "rate": rate.render(account.rate_per_second),
         "max_in_flight": account.max_in_flight,
         "verify": "all" if account.verify else "none",
@@ -90,14 +99,13 @@ def _account(account: "Account") -> dict[str, Any]:
 
 
 def _policy(policy: "Policy") -> dict[str, Any]:
-    match: dict[str, Any] = {}
-    if policy.match.accounts is not None:
-        match["account"] = sorted(policy.match.accounts)
-    if policy.match.labels:
-        match["labels"] = {key: sorted(values) for key, values in policy.match.labels.items()}
+    accounts, labels = policy.match.accounts, policy.match.labels
     return {
         "name": policy.name,
-        "match": match,
+        "match": {
+            "account": _Unset.UNSET if accounts is None else sorted(accounts),
+            "labels": {key: sorted(values) for key, values in labels.items()} or _Unset.UNSET,
+        },
         "delete_after": policy.delete_after,
         "unit": policy.unit.value,
         "deadline": policy.deadline,
@@ -117,8 +125,12 @@ def _toml(document: Mapping[str, Any]) -> list[str]:
                 sections.append((f"[{name}]", table))
     lines: list[str] = []
     for title, table in sections:
-        lines += [title, *(f"{key} = {_value(value)}" for key, value in table.items()), ""]
+        lines += [title, *(_line(key, value) for key, value in table.items()), ""]
     return lines[:-1]
+
+
+def _line(key: str, value: object) -> str:
+    return f"# {key} = -" if value is _Unset.UNSET else f"{key} = {_value(value)}"
 
 
 def _value(value: object) -> str:
@@ -126,7 +138,11 @@ def _value(value: object) -> str:
 
     match value:
         case dict():
-            inner = ", ".join(f"{json.dumps(key)} = {_value(each)}" for key, each in value.items())
+            inner = ", ".join(
+                f"{json.dumps(key)} = {_value(each)}"
+                for key, each in value.items()
+                if each is not _Unset.UNSET
+            )
             return f"{{ {inner} }}" if inner else "{}"
         case list():
             return f"[{', '.join(map(_value, value))}]"

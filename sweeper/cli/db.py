@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper import errors
 from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
 from sweeper.cli.verbs import Verbs
@@ -28,7 +27,7 @@ def upgrade(call: Call, *, as_json: bool) -> None:
     """Bring the ledger to the newest schema; a new one is made where there is none."""
     from sweeper.ledger import schema
 
-    with _opened(call, must_exist=False) as database:
+    with _opened(call, create=True) as database:
         before = schema.current(database)
         schema.upgrade(database)
         _tell_schema(database, as_json=as_json, before=before)
@@ -92,16 +91,11 @@ def backup(call: Call, *, file: Path, as_json: bool) -> None:
 
 
 @contextmanager
-def _opened(call: Call, *, must_exist: bool = True) -> "Iterator[Database]":
+def _opened(call: Call, *, create: bool = False) -> "Iterator[Database]":
     """Open the ledger whatever its schema; only an upgrade may make a new file."""
     from sweeper.ledger import database
 
-    url = call.config().ledger_url
-    scheme, _, rest = url.partition(":///")
-    path = Path(rest.partition("?")[0])
-    if must_exist and scheme.startswith("sqlite") and not path.exists():
-        raise errors.LedgerError(f"there is no ledger at {path}", hint="run: sweeper db upgrade")
-    opened = database.open_database(url)
+    opened = database.open_database(call.config().ledger_url, create=create)
     try:
         yield opened
     finally:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweeper import errors
 from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
+from sweeper.cli.verbs import OptionsToCome
 
 if TYPE_CHECKING:
     from sweeper.cli.stage import Sight, Stage
@@ -26,7 +28,12 @@ if TYPE_CHECKING:
 _LOOK_AROUND = ("status", "plan", "responses list", "explain {id}", "account list")
 
 
-@click.command("demo", epilog="Example: sweeper demo --responses 500 --keep")
+@click.command(
+    "demo",
+    cls=OptionsToCome,
+    not_built=("--serve",),
+    epilog="Example: sweeper demo --responses 500 --keep",
+)
 @click.option(
     "--responses",
     "count",
@@ -57,6 +64,10 @@ def command(call: Call, *, count: int, keep: bool, as_json: bool) -> int:
                 told = Teller(as_json=as_json)
                 told.say(f"The demo runs in {folder}")
                 return perform(call, stage, count, told, keep=keep)
+        except KeyboardInterrupt:
+            left = "stays" if keep else "is removed"
+            where = "" if folder is None else f"; the folder {folder} {left}"
+            raise errors.Interrupted(f"interrupted{where}") from None
         finally:
             if folder is not None and not keep:
                 with _undisturbed():
@@ -143,11 +154,11 @@ def _plan(config: "Config", database: "Database", told: Teller) -> None:
     from sweeper.cli import plan
     from sweeper.service import assembly, inquiry
 
-    made, outlooks = inquiry.outlooks(config, database, assembly.scope(config))
+    found = inquiry.forecast(config, database, assembly.scope(config))
     if told.as_json:
-        told.fields("plan", plan.fields(made, outlooks))
+        told.fields("plan", plan.fields(found))
     else:
-        plan.tell(made, outlooks)
+        plan.tell(found, assembly.scope(config))
         output.line()
 
 
@@ -170,7 +181,7 @@ def _sweep(
             call.quieter(), config, database, keys, assembly.scope(config), listener=count
         )
     if not told.as_json:
-        sweep.tell(ended)
+        sweep.tell(ended, assembly.scope(config))
     return ended, outcomes
 
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.cli import output
+from sweeper import errors
+from sweeper.cli import lookup, output
 from sweeper.cli.call import Call, as_json, pass_call
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ def command(
 
     config = call.config()
     with call.ledger(config) as database:
-        explained = inquiry.explain(config, database, id, account)
+        try:
+            explained = inquiry.explain(config, database, id, account)
+        except errors.UnknownResponse:
+            lookup.check_account(config, database, account)
+            raise
     if as_json:
         output.json_line("explanation", _fields(explained))
     else:

@@ -1,17 +1,19 @@
 """Tell a person, or a program, why the command failed."""
 
+import errno
 import json
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import click
 
 from sweeper import errors
 from sweeper.cli import output
 
-INTERRUPTED = 3
+_FULL: Final = "free space where it is written, or send the output elsewhere"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +43,19 @@ def of(error: BaseException) -> Failure:
             )
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "sweeper"
-            message, hint = error.format_message(), f"see: {path} --help"
-            return Failure(exit_code=2, code="usage", message=message, hint=hint)
+            message, told = error.format_message(), f"see: {path} --help"
+            return Failure(exit_code=2, code="usage", message=message, hint=told)
         case click.ClickException():
             return Failure(exit_code=1, code="failed", message=error.format_message())
         case KeyboardInterrupt() | click.Abort():
-            return Failure(exit_code=INTERRUPTED, code="interrupted", message="interrupted")
+            return of(errors.Interrupted("interrupted"))
         case BaseExceptionGroup():
             return of(error.exceptions[0])
         case OSError():
             place = f"{error.filename}: " if error.filename else ""
             reason = error.strerror or type(error).__name__
-            return Failure(exit_code=1, code="failed", message=f"{place}{reason}")
+            hint = _FULL if error.errno == errno.ENOSPC else None
+            return Failure(exit_code=1, code="failed", message=f"{place}{reason}", hint=hint)
         case _:
             return Failure(
                 exit_code=1,
@@ -65,6 +68,15 @@ def of(error: BaseException) -> Failure:
 def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
+
+
+def warn(message: str, *, as_json: bool, **fields: object) -> None:
+    """Tell of something doubtful on stderr: a line for people, or one JSON object."""
+    if as_json:
+        told = {"type": "warning", **fields, "message": message}
+        sys.stderr.write(json.dumps(told, separators=(",", ":")) + "\n")
+    else:
+        output.note(f"warning: {message}")
 
 
 def tell(failure: Failure, *, as_json: bool) -> None:

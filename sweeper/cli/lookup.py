@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sweeper import errors
 from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
 
@@ -41,10 +42,30 @@ def list_(
             else:
                 output.table(_COLUMNS, map(_cells, page))
         waiting = _waiting(database)
+        if not count:
+            check_account(config, database, account)
     if as_json:
         output.json_line("summary", {"responses": count, "waiting_for_admission": waiting})
-    elif waiting:
+        return
+    if not count:
+        output.note("no responses")
+    if waiting:
         output.note(f"{waiting:,} more are registered; the next sweep or plan admits them")
+
+
+def check_account(config: "Config", database: "Database", name: str | None) -> None:
+    """Raise UnknownAccount for a name that neither the configuration nor the ledger knows."""
+    from sweeper.ledger import accounts
+
+    if name is None or config.account(name) is not None:
+        return
+    with database.read() as connection:
+        known = {row.name for row in accounts.every(connection)}
+    if name not in known:
+        names = sorted(known | {str(one.name) for one in config.accounts})
+        raise errors.UnknownAccount(
+            f"no account is called {name!r}", hint=f"known are: {', '.join(names) or 'none'}"
+        )
 
 
 @click.command("show", epilog="Example: sweeper responses show resp_1 --json")
@@ -63,8 +84,13 @@ def show(
     from sweeper.ledger import responses
 
     config = call.config()
-    with call.ledger(config) as database, database.read() as connection:
-        row = responses.show(connection, id, account)
+    with call.ledger(config) as database:
+        try:
+            with database.read() as connection:
+                row = responses.show(connection, id, account)
+        except errors.UnknownResponse:
+            check_account(config, database, account)
+            raise
     fields = _fields(row, config)
     if as_json:
         output.json_line("response", fields)

@@ -9,6 +9,8 @@ from typing import TextIO
 from sweeper.domain import display
 
 _GAP = "  "
+_WIDEST = 10_000
+"""Columns of a terminal beyond which nothing is laid out."""
 
 
 def line(text: str = "") -> None:
@@ -44,16 +46,37 @@ def short_instant(moment: datetime | int | None) -> str:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Collection[str] = (),
+    fold: Collection[str] = (),
+    unless_zero: Collection[str] = (),
 ) -> None:
-    """Print a table; the columns named in `right` are set to the right, as numbers are."""
-    cells = [
-        ["-" if value is None else display.escape(str(value)) for value in row] for row in rows
+    """Print a table; the columns named in `right` are set to the right, as numbers are.
+
+    Where a terminal is too narrow the columns in `fold` are broken between words, and all others
+    stay whole, beyond the edge if need be. Of those in `unless_zero` the ones that hold nothing
+    but zeros are left out.
+    """
+    taken = list(rows)
+    kept = [
+        place
+        for place, name in enumerate(columns)
+        if name not in unless_zero or any(row[place] for row in taken)
     ]
+    names = [columns[place] for place in kept]
+    cells = [[_cell(row[place]) for place in kept] for row in taken]
     if sys.stdout.isatty():
-        _rich_table(columns, cells, right)
+        _rich_table(names, cells, right, fold)
     else:
-        _plain_table(columns, cells, right)
+        _plain_table(names, cells, right)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "-" if value is None else display.escape(str(value))
 
 
 def pairs(fields: Mapping[str, object]) -> None:
@@ -76,19 +99,32 @@ def _plain_table(
 
 
 def _rich_table(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Collection[str]
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    right: Collection[str],
+    fold: Collection[str],
 ) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        shown.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+    for place, name in enumerate(columns):
+        widest = max(cell_len(text) for text in (name, *(row[place] for row in cells)))
+        shown.add_column(
+            Text(name),
+            justify="right" if name in right else "left",
+            no_wrap=name not in fold,
+            min_width=None if name in fold else widest,
+        )
     for row in cells:
         shown.add_row(*map(Text, row))
-    Console(file=sys.stdout).print(shown)
+    console = Console(file=sys.stdout)
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), shown).minimum
+    console.print(shown, width=max(needed, console.width), crop=False, soft_wrap=False)
 
 
 def survive_odd_encodings(*streams: TextIO) -> None:

@@ -1,7 +1,6 @@
 """`sweeper plan`: what is due, by policy, with reasons, and how long it takes."""
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -9,10 +8,14 @@ import click
 
 from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
+from sweeper.cli.verbs import OptionsToCome
 
 if TYPE_CHECKING:
-    from sweeper.domain.plan import LabelSetDue, Plan
-    from sweeper.service.inquiry import Outlook
+    from collections.abc import Sequence
+
+    from sweeper.domain.plan import AccountPlan, Guards, LabelSetDue
+    from sweeper.engine.planning import Scope
+    from sweeper.service.inquiry import Forecast, Outlook
 
 _COLUMNS = (
     "POLICY",
@@ -28,7 +31,12 @@ _COLUMNS = (
 _NUMBERS = ("DUE", "PLANNED", "WAITING", "LATER", "CAPPED")
 
 
-@click.command("plan", epilog="Example: sweeper plan --policy 'support chats'")
+@click.command(
+    "plan",
+    cls=OptionsToCome,
+    not_built=("--save",),
+    epilog="Example: sweeper plan --policy 'support chats'",
+)
 @click.option("--policy", metavar="P", help="Only what this policy decides.")
 @click.option(
     "--max", "most", type=click.IntRange(min=0), metavar="N", help="As a sweep with this bound."
@@ -46,14 +54,15 @@ def command(call: Call, *, policy: str | None, most: int | None, as_json: bool) 
     config = call.config()
     bounds = assembly.scope(config, only=policy, most=most)
     with call.ledger(config) as database:
-        made, outlooks = inquiry.outlooks(config, database, bounds)
+        found = inquiry.forecast(config, database, bounds)
     if as_json:
-        output.json_line("plan", fields(made, outlooks))
+        output.json_line("plan", fields(found))
     else:
-        tell(made, outlooks)
+        tell(found, bounds)
 
 
-def fields(made: "Plan", outlooks: "Sequence[Outlook]") -> dict[str, object]:
+def fields(found: "Forecast") -> dict[str, object]:
+    made = found.plan
     return {
         "made_at": output.instant(made.made_at),
         "due": made.due,
@@ -65,7 +74,8 @@ def fields(made: "Plan", outlooks: "Sequence[Outlook]") -> dict[str, object]:
         "no_account": made.no_account,
         "no_account_by": dict(made.no_account_by),
         "unmatched": made.unmatched,
-        "accounts": [_account(one) for one in outlooks],
+        "not_admitted_because": found.not_admitted_because,
+        "accounts": [_account(one) for one in found.outlooks],
     }
 
 
@@ -96,22 +106,28 @@ def _label_set(each: "LabelSetDue") -> dict[str, object]:
     }
 
 
-def tell(made: "Plan", outlooks: "Sequence[Outlook]") -> None:
+def tell(found: "Forecast", bounds: "Scope") -> None:
     """Print a plan for people."""
+    made, outlooks = found.plan, found.outlooks
     rows = [
         (
             each.policy,
             each.account,
             labels_text(each.labels),
-            *(f"{n:,}" for n in (each.due, each.planned, each.waiting, each.backing_off)),
-            f"{each.capped:,}",
+            *(each.due, each.planned, each.waiting, each.backing_off, each.capped),
             output.short_instant(each.cutoff),
         )
         for one in outlooks
         for each in one.plan.sets
     ]
     if rows:
-        output.table(_COLUMNS, rows, right=_NUMBERS)
+        output.table(
+            _COLUMNS,
+            rows,
+            right=_NUMBERS,
+            fold=("LABELS",),
+            unless_zero=("WAITING", "LATER", "CAPPED"),
+        )
     else:
         output.line("Nothing is due.")
     for one in outlooks:
@@ -123,11 +139,39 @@ def tell(made: "Plan", outlooks: "Sequence[Outlook]") -> None:
             )
         if one.refusal is not None:
             output.line(one.refusal)
+    way_on([one.plan for one in outlooks if one.refusal is not None], bounds.guards)
+    if made.capped:
+        more = counted(made.capped, "more due ")
+        output.line(f"{more} {capped_by(made.planned, bounds.most)}.")
     for name, number in made.no_account_by.items():
         output.line(f"{counted(number)} more due at account {name}, which is not configured.")
     if made.unmatched:
         match = "matches" if made.unmatched == 1 else "match"
         output.line(f"{counted(made.unmatched, 'live ')} {match} no policy: never deleted.")
+    if found.not_admitted_because is not None:
+        output.line(
+            "What is registered was not admitted and not planned, because the clock may be wrong:"
+            f" {found.not_admitted_because}"
+        )
+
+
+def way_on(refused: "Sequence[AccountPlan]", guards: "Guards") -> None:
+    """Say what to do about plans that a guard refused, if any were."""
+    from sweeper.domain import plan
+
+    if not refused:
+        return
+    most = min(plan.most_at_once(one.live, guards) for one in refused)
+    names = " and ".join(sorted({f"guards.{plan.refusing(one, guards)}" for one in refused}))
+    part = f"sweep a part: sweeper sweep --max N (at most {most} now), or " if most else ""
+    output.line(f"next: if that is meant, {part}widen {names}")
+
+
+def capped_by(planned: int, most: int | None) -> str:
+    """Name the bound beyond which the rest is capped."""
+    if most is not None and planned >= most:
+        return f"beyond --max {most}"
+    return "beyond guards.max_deletions_per_day"
 
 
 def counted(number: int, kind: str = "") -> str:

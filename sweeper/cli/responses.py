@@ -1,7 +1,7 @@
 """`sweeper responses`: register stored responses, and look them up."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,7 +16,9 @@ from sweeper.cli.progress import Bar
 from sweeper.cli.verbs import Verbs
 
 if TYPE_CHECKING:
+    from sweeper.config.settings import Config
     from sweeper.service.intake import Batch, Tally
+    from sweeper.service.lines import Line
 
 
 @click.group("responses", cls=Verbs, not_built=("retry", "correct", "close"))
@@ -61,17 +63,44 @@ def add(
         "previous_response_id": previous,
     }
     config = call.config()
-    with call.ledger(config) as database:
+    with call.ledger(config, create=True) as database:
         only = [lines.Line(number=1, value=line)]
         (batch,) = intake.register(database, only, config=config, default_account=account)
     if batch.rejected:
-        raise errors.InvalidRegistration(f"it was rejected: {batch.rejected[0].reason}")
+        raise errors.InvalidRegistration(
+            f"it was rejected: {_told(batch.rejected[0].reason)}",
+            hint=_hint(batch.rejected[0].reason),
+        )
     if as_json:
         output.json_line("summary", _fields(batch.tally))
     else:
         output.line(_sentence(batch.tally))
-    if account is not None and config.account(account) is None:
-        output.note(f"warning: {account} is not configured: nothing is deleted there until it is")
+    if account is not None:
+        _warn({account}, config, as_json=as_json)
+
+
+def _told(reason: str) -> str:
+    """The reason, and what else it did: a conflict is a person's to decide."""
+    if not reason.startswith("conflicting:"):
+        return reason
+    return f"{reason}; the known response is set aside too, until a person decides"
+
+
+def _hint(reason: str) -> str | None:
+    if not reason.startswith("bad_created_at"):
+        return None
+    return "write Unix seconds, as 1763769600, or RFC 3339, as 2025-11-22T00:00:00Z"
+
+
+def _warn(names: Collection[str], config: "Config", *, as_json: bool) -> None:
+    """Warn once of each account at which nothing can be deleted."""
+    for name in sorted(names):
+        if config.account(name) is None:
+            failure.warn(
+                f"account {name} is not configured: nothing is deleted there until it is",
+                as_json=as_json,
+                account=name,
+            )
 
 
 def _labels(given: Iterable[str]) -> dict[str, str]:
@@ -107,35 +136,69 @@ def import_(call: Call, *, file: Path, account: str | None, form: str | None, as
 
     config = call.config()
     form = form or ("csv" if file.suffix.lower() == ".csv" else "jsonl")
-    with _stream(file) as stream, call.ledger(config) as database, Interruptible() as ctrl_c:
+    names = set() if account is None else {account}
+    with (
+        _stream(file) as stream,
+        call.ledger(config, create=True) as database,
+        Interruptible() as ctrl_c,
+    ):
         read = ctrl_c.until(lines.of_csv(stream) if form == "csv" else lines.of_json(stream))
+        read = _noting(read, names)
         batches = intake.register(database, read, config=config, default_account=account)
-        tally = _count(batches, as_json=as_json)
+        tally, fault = _count(batches, as_json=as_json)
+    _warn(names, config, as_json=as_json)
     if as_json:
         output.json_line("summary", _fields(tally))
     else:
         output.line(_sentence(tally))
+    if fault is not None:
+        sys.stdout.flush()
+        raise fault
     if ctrl_c.asked:
-        output.note("interrupted: what was counted is kept; run it again for the rest")
-        return failure.INTERRUPTED
+        sys.stdout.flush()
+        raise errors.Interrupted(
+            "interrupted: what was counted is kept", hint="run it again for the rest"
+        )
     return 1 if tally.rejected else 0
 
 
-def _count(batches: "Iterable[Batch]", *, as_json: bool) -> "Tally":
+def _noting(read: "Iterable[Line]", names: set[str]) -> "Iterator[Line]":
+    """Pass the lines on, and note which accounts they name."""
+    from sweeper.domain import response
+
+    for line in read:
+        named = line.value.get("account") if isinstance(line.value, dict) else None
+        if response.is_account_name(named):
+            names.add(named)
+        yield line
+
+
+def _count(
+    batches: "Iterable[Batch]", *, as_json: bool
+) -> "tuple[Tally, errors.LedgerError | None]":
+    """Add up what was kept, also where the ledger could not take the rest."""
     from sweeper.service import intake
 
     tally = intake.Tally()
     with Bar("registering") as bar:
         bar.start()
-        for batch in batches:
-            tally += batch.tally
-            bar.advance(batch.tally.read)
-            for each in batch.rejected:
-                if as_json:
-                    output.json_line("rejected", {"line": each.line, "reason": each.reason})
-                else:
-                    output.note(f"line {each.line}: {each.reason}")
-    return tally
+        try:
+            for batch in batches:
+                tally += batch.tally
+                bar.advance(batch.tally.read)
+                _tell_rejected(batch, as_json=as_json)
+        except errors.LedgerError as fault:
+            return tally, fault
+    return tally, None
+
+
+def _tell_rejected(batch: "Batch", *, as_json: bool) -> None:
+    for each in batch.rejected:
+        reason = _told(each.reason)
+        if as_json:
+            output.json_line("rejected", {"line": each.line, "reason": reason})
+        else:
+            output.note(f"line {each.line}: {reason}")
 
 
 @contextmanager
@@ -143,7 +206,13 @@ def _stream(file: Path) -> Iterator[BinaryIO]:
     if str(file) == "-":
         yield sys.stdin.buffer
         return
-    with file.open("rb") as stream:
+    try:
+        stream = file.open("rb")
+    except OSError as fault:
+        raise errors.SweeperError(
+            f"{file}: {fault.strerror}", hint="name a file that you may read, or - for stdin"
+        ) from None
+    with stream:
         yield stream
 
 

@@ -1,5 +1,8 @@
 """`sweeper sandbox`: the stand-in provider as a server, for rehearsals."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,19 +88,32 @@ def command(
     from sweeper.sandbox import process
     from sweeper.sandbox.shapes import Shape
 
-    asyncio.run(
-        process.serve(
-            host,
-            port,
-            keys=_keys(keys),
-            shape=Shape(shape),
-            rate=rate,
-            burst=burst,
-            faults=_faults(script),
-            journal=journal,
-            ready=lambda sandbox: _tell(sandbox, as_json=as_json),
-        )
+    serving = process.serve(
+        host,
+        port,
+        keys=_keys(keys),
+        shape=Shape(shape),
+        rate=rate,
+        burst=burst,
+        faults=_faults(script),
+        journal=journal,
+        ready=lambda sandbox: _tell(sandbox, as_json=as_json),
     )
+    with _listening(host, port):
+        asyncio.run(serving)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno != errno.EADDRINUSE:
+            raise
+        raise errors.SweeperError(
+            f"port {port} of {host} is in use",
+            hint="name another with --port, or none for any that is free",
+        ) from None
 
 
 def _keys(given: tuple[str, ...]) -> dict[str, str] | None:

@@ -1,6 +1,6 @@
 """`sweeper status`: what is late, stopped and open, and why; its exit code is a check."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import click
 
@@ -27,7 +27,8 @@ _REASONS = {
 def command(call: Call, *, as_json: bool) -> int:
     """Show what is late, stopped, open or set aside, and the last sweep.
 
-    Exit code 0 when nothing is late, stopped or set aside, 3 otherwise.
+    Registered responses are admitted first. Exit code 0 when nothing is late, stopped, set aside
+    or kept from being admitted, 3 otherwise.
     """
     from sweeper.service import inquiry
 
@@ -70,6 +71,7 @@ def _fields(found: "Status") -> dict[str, object]:
         "unmatched": found.unmatched,
         "no_account": dict(found.no_account),
         "waiting_for_admission": found.waiting_for_admission,
+        "not_admitted_because": found.not_admitted_because,
         "last_sweep": _sweep(found.sweep),
         "last_finished_sweep": _sweep(found.finished),
     }
@@ -101,12 +103,26 @@ def _tell(found: "Status") -> None:
             f" ({one.breaker.value.replace('_', ' ')}): {one.detail}"
         )
         output.line(f"  {remedy(one.account, one.breaker)}")
+    _tell_unknown(found)
+    if found.ok:
+        output.line("Nothing is late, stopped or set aside.")
+    _tell_numbers(found)
+    output.line(_last(found))
+
+
+def _tell_unknown(found: "Status") -> None:
     for reason, count in found.quarantined.items():
         output.line(
             f"SET ASIDE: {count:,} ({reason}); see: sweeper responses list --state quarantined"
         )
-    if found.ok:
-        output.line("Nothing is late, stopped or set aside.")
+    if found.not_admitted_because is not None:
+        output.line(
+            f"NOT ADMITTED: {found.waiting_for_admission:,} registered, which may be late, because"
+            f" the clock may be wrong: {found.not_admitted_because}"
+        )
+
+
+def _tell_numbers(found: "Status") -> None:
     output.line(f"due now: {found.due:,}; live: {sum(found.live.values()):,}")
     for outcome, count in found.open.items():
         output.line(f"open: {count:,} {outcome.replace('_', ' ')}")
@@ -117,9 +133,8 @@ def _tell(found: "Status") -> None:
         output.line(f"due at account {account}, which is not configured: {count:,}")
     if found.unmatched:
         output.line(f"match no policy, so never deleted: {found.unmatched:,}")
-    if found.waiting_for_admission:
+    if found.waiting_for_admission and found.not_admitted_because is None:
         output.line(f"registered, not admitted yet: {found.waiting_for_admission:,}")
-    output.line(_last(found))
 
 
 def _last(found: "Status") -> str:
@@ -160,5 +175,14 @@ def remedy(account: str, breaker: "Breaker") -> str:
                 "next: configure the right key; or, if it changed on purpose:"
                 f" sweeper account accept {account} --reason ..."
             )
+        case Breaker.CREDENTIAL:
+            what = f"put a key that is valid where accounts.{account} says that it is kept"
+        case Breaker.PAYMENT:
+            what = "pay, or settle it with the provider"
+        case Breaker.CONFIGURATION:
+            what = f"mend accounts.{account}.base_url"
+        case Breaker.INTERCEPTED:
+            what = "get the proxy or the login page out of the way"
         case _:
-            return f"next: mend it; then sweeper account check {account}, or simply sweep"
+            assert_never(breaker)
+    return f"next: {what}; then sweeper account check {account}, or simply sweep"

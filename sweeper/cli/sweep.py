@@ -11,12 +11,14 @@ import click
 from sweeper.cli import output
 from sweeper.cli.call import Call, as_json, pass_call
 from sweeper.cli.progress import Bar
+from sweeper.cli.verbs import OptionsToCome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sweeper.config.settings import Config
     from sweeper.domain.event import BreakerOpened, Event
+    from sweeper.domain.plan import AccountPlan
     from sweeper.domain.secret import Secret
     from sweeper.domain.summary import Summary
     from sweeper.engine.planning import Scope
@@ -30,7 +32,9 @@ STOPPED = 12
 REFUSED = 14
 
 
-@click.command("sweep", epilog="Example: sweeper sweep --max 100")
+@click.command(
+    "sweep", cls=OptionsToCome, not_built=("--plan",), epilog="Example: sweeper sweep --max 100"
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Plan, and send nothing.")
 @click.option("--policy", metavar="P", help="Sweep only what this policy decides.")
 @click.option(
@@ -64,13 +68,13 @@ def command(
         config = call.config()
         bounds = assembly.scope(config, only=policy, most=most)
         keys: Mapping[str, Secret] = {} if dry_run else assembly.read_keys(config, os.environ)
-        with call.ledger(config) as database:
+        with call.ledger(config, create=not dry_run) as database:
             ended = sweep_once(call, config, database, keys, bounds, dry_run=dry_run, listener=note)
         if as_json:
             numbers = ended.summary.as_json()
             output.json_line("summary", {key: numbers[key] for key in numbers if key != "type"})
         else:
-            tell(ended, stops)
+            tell(ended, bounds, stops)
         sys.stdout.flush()
     if ended.fault is not None:
         raise ended.fault
@@ -139,35 +143,57 @@ def _told(log: "Emit", bar: Bar, listener: "Emit") -> "Emit":
     return emit
 
 
-def tell(ended: "Ended", stops: "Sequence[BreakerOpened]" = ()) -> None:
+def tell(ended: "Ended", bounds: "Scope", stops: "Sequence[BreakerOpened]" = ()) -> None:
     """Print what a sweep did and what it left, for people."""
-    from sweeper.cli import status
+    from sweeper.cli import plan, status
 
     summary = ended.summary
     if summary.dry_run:
-        output.line(f"dry run: {summary.planned:,} of {summary.due or 0:,} due would be deleted")
+        _tell_rehearsed(ended, bounds)
     else:
         _tell_done(summary)
     for sentence in ended.refused:
         output.line(sentence)
+    plan.way_on(_refused(ended, bounds), bounds.guards)
     for one in stops:
         _tell_stop(one)
-    if summary.remaining is None:
-        output.line("what is left could not be determined")
-    elif summary.remaining and not summary.dry_run:
-        left = ", ".join(
-            f"{count:,} {reason.replace('_', ' ')}"
-            for reason, count in (summary.remaining_by_reason or {}).items()
-        )
-        output.line(f"still due: {summary.remaining:,} ({left})")
     if summary.dry_run:
         return
+    _tell_left(summary, bounds)
     if summary.complete:
         output.line("complete")
     elif summary.stop_reason is None:
         output.line("not complete; see: sweeper status")
     else:
         output.line(f"not complete: {status.reason(summary.stop_reason)}")
+
+
+def _refused(ended: "Ended", bounds: "Scope") -> "Sequence[AccountPlan]":
+    from sweeper.domain import plan
+
+    return [one for one in ended.plan.accounts if plan.refusing(one, bounds.guards)]
+
+
+def _tell_rehearsed(ended: "Ended", bounds: "Scope") -> None:
+    summary = ended.summary
+    kept = sum(one.planned for one in _refused(ended, bounds))
+    rest = f"; a guard refuses {kept:,}" if kept else ""
+    output.line(
+        f"dry run: {summary.planned - kept:,} of {summary.due or 0:,} due would be deleted{rest}"
+    )
+
+
+def _tell_left(summary: "Summary", bounds: "Scope") -> None:
+    from sweeper.cli import plan
+
+    if summary.remaining is None:
+        output.line("what is left could not be determined")
+    elif summary.remaining:
+        reasons = dict(summary.remaining_by_reason or {})
+        told = {reason: reason.replace("_", " ") for reason in reasons}
+        told["capped"] = plan.capped_by(summary.planned, bounds.most)
+        left = ", ".join(f"{count:,} {told[reason]}" for reason, count in reasons.items())
+        output.line(f"still due: {summary.remaining:,} ({left})")
 
 
 def _tell_done(summary: "Summary") -> None:
@@ -177,9 +203,11 @@ def _tell_done(summary: "Summary") -> None:
     if not summary.due and not done:
         output.line("Nothing is due.")
         return
-    output.line(
-        f"{summary.planned:,} of {summary.due or 0:,} due were planned: {done or 'none tried'}"
-    )
+    # What an earlier sweep began, and this one only verified or tried again, was not planned now.
+    more = sum(summary.outcomes.values()) - summary.planned
+    begun = f" ({more:,} of them begun by earlier sweeps)" if more > 0 else ""
+    planned = f"{summary.planned:,} of {summary.due or 0:,} due were planned"
+    output.line(f"{planned}: {done or 'none settled'}{begun}")
     if deleted := summary.outcomes.get("deleted"):
         output.line(f"verified as gone: {summary.verified:,} of {deleted:,} deleted")
 

@@ -19,6 +19,29 @@ class Verb:
     summary: str
 
 
+class OptionsToCome(click.Command):
+    """A verb that refuses by name the options which are not built yet."""
+
+    def __init__(self, name: str | None, *, not_built: Collection[str], **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.not_built = frozenset(not_built)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as unknown:
+            if unknown.option_name not in self.not_built:
+                raise
+            raise not_built(ctx, unknown.option_name) from None
+
+
+def not_built(context: click.Context, word: str) -> errors.UsageError:
+    path = context.command_path
+    return errors.UsageError(
+        f"{path} {word} is not built yet in this version of sweeper", hint=f"see: {path} --help"
+    )
+
+
 class Verbs(click.Group):
     """A click group that knows its lazy verbs by a table, and refuses by name what is not built."""
 
@@ -48,10 +71,7 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in self.not_built:
-            raise errors.UsageError(
-                f"{ctx.command_path} {args[0]} is not built yet in this version of sweeper",
-                hint=f"see: {ctx.command_path} --help",
-            )
+            raise not_built(ctx, args[0])
         if self.get_command(ctx, args[0]) is None:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             raise errors.UsageError(

@@ -33,9 +33,18 @@ def _key(part: int | str) -> str:
     return json.dumps(part[:64])
 
 
-def told(path: Path, what: str, sources: Mapping[Path, str]) -> str:
-    """Compose one fault; a value that a variable laid over the file names that variable."""
-    names = sorted({name for at, name in sources.items() if at == path[: len(at)]})
+def told(path: Path, what: str, sources: Mapping[Path, str], *, below: bool = False) -> str:
+    """Compose one fault; a value that a variable laid over the file names that variable.
+
+    With `below` variables that lead further down are named too: they made the section.
+    """
+    names = sorted(
+        {
+            name
+            for at, name in sources.items()
+            if at == path[: len(at)] or (below and path == at[: len(path)])
+        }
+    )
     origin = f" (from {', '.join(names)})" if names else ""
     return f"{written(path)}{origin}: {what}"
 
@@ -44,7 +53,7 @@ def of_error(error: ErrorDetails, sources: Mapping[Path, str]) -> str:
     """Turn one of pydantic's errors into our words; the value itself is never repeated."""
     path = error["loc"]
     if error["type"] == "extra_forbidden":
-        return told(path, _unknown(path), sources)
+        return told(path, _unknown(path), sources, below=True)
     if error["type"] == "value_error":
         reason = error["ctx"]["error"]
         what = NOT_BUILT if isinstance(reason, model.NotBuilt) else str(reason)

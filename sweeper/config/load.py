@@ -1,7 +1,6 @@
 """Find the configuration file, lay variables over it, and return it faultless or not at all."""
 
 import os
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,6 @@ DEFAULT_PATH: Final = Path("/etc/sweeper/config.toml")
 VARIABLE: Final = "SWEEPER_CONFIG"
 
 _LONGEST: Final = 1 << 20
-_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def find(given: Path | None, environ: Mapping[str, str]) -> Path:

@@ -5,6 +5,7 @@ from typing import Final
 
 _RATE: Final = re.compile(r"([0-9]{1,9})/(second|minute)", re.ASCII)
 _SECONDS: Final = {"second": 1, "minute": 60}
+_MOST: Final = 999_999_999
 
 
 def parse(text: object) -> float:
@@ -16,7 +17,6 @@ def parse(text: object) -> float:
 
 
 def render(per_second: float) -> str:
-    """Return the text of a rate that `parse` gave."""
-    if per_second >= 1 and per_second.is_integer():
-        return f"{int(per_second)}/second"
-    return f"{round(per_second * 60)}/minute"
+    """Return the text of a rate that `parse` gave: per minute, where that many can be written."""
+    per_minute = round(per_second * 60)
+    return f"{per_minute}/minute" if per_minute <= _MOST else f"{int(per_second)}/second"

@@ -16,6 +16,8 @@ _PRIVATE: Final = 0o077
 # service's user, which shows as read permission of the group (systemd.exec(5), LoadCredential=).
 _PRIVATE_CREDENTIAL: Final = 0o037
 _BOM: Final = b"\xef\xbb\xbf"
+_ONE_LINE: Final = "write the key there as the provider gave it, on one line, and nothing else"
+_READABLE: Final = "write the key there, for the user that runs sweeper to read, or name another"
 
 
 def read_key(account: Account, environ: Mapping[str, str]) -> Secret:
@@ -55,7 +57,7 @@ def _file(path: Path, place: str, environ: Mapping[str, str]) -> bytes:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as failure:
         reason = getattr(failure, "strerror", None) or "not a path"
-        hint = "name the file itself, not a link to it" if path.is_symlink() else None
+        hint = "name the file itself, not a link to it" if path.is_symlink() else _READABLE
         raise errors.SecretError(f"{place} cannot be read: {reason}", hint=hint) from None
     try:
         _check_private(os.fstat(descriptor), path, place, environ)
@@ -86,17 +88,19 @@ def _check_private(
 
 def _checked(data: bytes, place: str) -> str:
     if len(data) > _LONGEST:
-        raise errors.SecretError(f"{place} is longer than 4 KiB")
+        raise errors.SecretError(f"{place} is longer than 4 KiB", hint=_ONE_LINE)
     if data.startswith(_BOM):
-        raise errors.SecretError(f"{place} begins with a byte order mark; save it without one")
+        raise errors.SecretError(
+            f"{place} begins with a byte order mark", hint="save it as UTF-8 without one"
+        )
     key = data.removesuffix(b"\n").removesuffix(b"\r").strip(b" ")
     if not key:
-        raise errors.SecretError(f"{place} is empty")
+        raise errors.SecretError(f"{place} is empty", hint=_ONE_LINE)
     if b"\n" in key or b"\r" in key:
-        raise errors.SecretError(f"{place} has more than one line")
+        raise errors.SecretError(f"{place} has more than one line", hint=_ONE_LINE)
     if not key.isascii():
-        raise errors.SecretError(f"{place} has characters that are not ASCII")
+        raise errors.SecretError(f"{place} has characters that are not ASCII", hint=_ONE_LINE)
     text = key.decode("ascii")
     if not all("!" <= character <= "~" for character in text):
-        raise errors.SecretError(f"{place} has spaces or control characters inside")
+        raise errors.SecretError(f"{place} has spaces or control characters inside", hint=_ONE_LINE)
     return text

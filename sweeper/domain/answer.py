@@ -62,7 +62,8 @@ class Answer:
 
     `date` is the provider's own `Date`. `retry_after` is already measured against that `Date`
     and clamped to an hour. `account_id` is what the account check named. `fault` is a short
-    closed word for what went wrong on the way (`timeout`, `reset`, `tls` …), never a message.
+    closed word for what went wrong on the way (`timeout`, `reset`, `tls` …), never a message;
+    `withdrawn` says that nothing did: it was no longer wanted.
     """
 
     kind: AnswerKind
@@ -73,6 +74,11 @@ class Answer:
     request_id: str | None = None
     account_id: str | None = None
     fault: str | None = None
+
+    @property
+    def was_withdrawn(self) -> bool:
+        """Whether it was not sent because nobody wanted it sent any more."""
+        return self.fault == "withdrawn"
 
     @property
     def may_have_been_carried_out(self) -> bool:

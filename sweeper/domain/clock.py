@@ -25,6 +25,22 @@ class Reading:
     database: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Both own clocks at one moment, to hold against a later one."""
+
+    wall: datetime
+    boot: float
+
+
+def moved(reading: Reading, since: Mark, skew: timedelta) -> str | None:
+    """Say that the wall clock was set since a moment; None when it went as the boot clock did."""
+    drift = (reading.wall - since.wall) - timedelta(seconds=reading.boot - since.boot)
+    if abs(drift) > skew:
+        return f"The wall clock was set by {_text(abs(drift))} since the plan was made."
+    return None
+
+
 def doubt(
     reading: Reading,
     *,

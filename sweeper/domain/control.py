@@ -24,7 +24,7 @@ class Controls:
         return replace(self, identity_at=identity_at)
 
     def sighted(self, sight_at: float) -> "Controls":
-        return replace(self, sight_at=sight_at)
+        return Controls(pinned=self.pinned, identity_at=self.identity_at, sight_at=sight_at)
 
     def within(self, earliest: float, latest: float) -> bool:
         """Whether every proof that is needed was made in this span, both ends included."""

@@ -15,9 +15,10 @@ _LONGEST_HOST: Final = 253
 def check_base_url(text: str) -> str:
     """Return `text` in its one normal form.
 
-    Scheme and host are in lower case, no port stands that goes without saying, no slash at the
-    end. Raises ValueError with what would be right. The bearer key travels to this address, so only
-    https is accepted, and plain http to loopback, where nothing leaves the machine.
+    Scheme and host are in lower case, no port stands that goes without saying, and one slash at
+    the end does not count. Raises ValueError with what would be right. The bearer key travels to
+    this address, so only https is accepted, and plain http to loopback, where nothing leaves the
+    machine.
     """
     if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
         raise ValueError("write it in plain ASCII, without spaces, control characters or \\")
@@ -31,7 +32,7 @@ def check_base_url(text: str) -> str:
         raise ValueError("use https: plain http is for loopback only, the key would be readable")
     shown = f"[{host}]" if ":" in host else host
     tail = "" if port in (None, _PORTS[parts.scheme]) else f":{port}"
-    return f"{parts.scheme}://{shown}{tail}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{shown}{tail}{parts.path.removesuffix('/')}"
 
 
 def _split(text: str) -> SplitResult:
@@ -50,7 +51,7 @@ def _check_parts(text: str, parts: SplitResult, host: str) -> None:
         raise ValueError("leave out everything from ? or # on")
     if not _is_address(host) and not (_HOST.fullmatch(host) and len(host) <= _LONGEST_HOST):
         raise ValueError("its host is neither a name nor an address")
-    path = parts.path.rstrip("/")
+    path = parts.path.removesuffix("/")
     if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
         raise ValueError("its path may hold letters, digits, . _ ~ - and single slashes only")
     if path.endswith("/v1"):

@@ -47,6 +47,21 @@ class ResponseSettled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeUnwritten:
+    """An answer that the ledger would not take: this is all that is left of it.
+
+    The response stays claimed, and the next sweep takes it as one that may have been deleted.
+    """
+
+    name: ClassVar[str] = "outcome_unwritten"
+    sweep_id: str
+    account: str
+    response_id: str
+    answer: str
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOpened:
     """An account stopped: nothing more is sent there until the reason is gone.
 
@@ -82,10 +97,29 @@ class ClockDoubted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerClosed:
+    """An account may go on: the reason for its stop is gone, or a person said so."""
+
+    name: ClassVar[str] = "breaker_closed"
+    account: str
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoliciesChanged:
+    """The set of policies in force is another than in the sweep before."""
+
+    name: ClassVar[str] = "policies_changed"
+    sweep_id: str
+    policies_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardRefused:
     """A guard refused an account's plan before any call was made."""
 
     name: ClassVar[str] = "guard_refused"
+    sweep_id: str
     account: str
     detail: str
 
@@ -96,7 +130,7 @@ class Throttled:
 
     name: ClassVar[str] = "account_throttled"
     account: str
-    pause: timedelta | None
+    pause_seconds: float | None
     rate_per_second: float
 
 
@@ -114,9 +148,12 @@ Event = (
     SweepStarted
     | AccountChecked
     | ResponseSettled
+    | OutcomeUnwritten
     | BreakerOpened
     | ClaimsFreed
     | ClockDoubted
+    | BreakerClosed
+    | PoliciesChanged
     | GuardRefused
     | Throttled
     | SweepFinished

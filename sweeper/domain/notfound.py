@@ -34,4 +34,5 @@ class NotFound:
         return latest.endswith(_ABSENT * _IN_A_ROW) or latest.count(_ABSENT) >= _OF_WINDOW
 
     def _seen(self, mark: str) -> "NotFound":
-        return replace(self, recent=(self.recent + mark)[-_WINDOW:])
+        recent = (self.recent + mark)[-_WINDOW:]
+        return self if recent == self.recent else replace(self, recent=recent)

@@ -121,23 +121,35 @@ class Guards:
 
 def refusal(plan: AccountPlan, guards: Guards) -> str | None:
     """Return the sentence that says why this account's plan is refused; None lets it pass."""
-    planned, most = plan.planned, guards.max_deletions_per_sweep
-    if planned > most:
-        why = (
-            f"max_deletions_per_sweep allows {most}"
-            if most
-            else "max_deletions_per_sweep = 0 blocks every deletion"
-        )
-    elif planned and not guards.max_share_per_sweep:
-        why = "max_share_per_sweep = 0 blocks every deletion"
-    elif planned >= SHARE_COUNTS_FROM and planned > _share(guards) * plan.live:
-        why = (
-            f"max_share_per_sweep allows {guards.max_share_per_sweep:.4g}"
-            f" of the {plan.live} live responses"
-        )
-    else:
+    name = refusing(plan, guards)
+    if name is None:
         return None
-    return f'Refused for account "{plan.account}": {planned} deletions are planned, but {why}.'
+    if not getattr(guards, name):
+        why = f"{name} = 0 blocks every deletion"
+    elif name == "max_deletions_per_sweep":
+        why = f"{name} allows {guards.max_deletions_per_sweep}"
+    else:
+        why = f"{name} allows {guards.max_share_per_sweep:.4g} of the {plan.live} live responses"
+    return f'Refused for account "{plan.account}": {plan.planned} deletions are planned, but {why}.'
+
+
+def refusing(plan: AccountPlan, guards: Guards) -> str | None:
+    """Name the guard that refuses this account's plan, as it is called in the configuration."""
+    if plan.planned > guards.max_deletions_per_sweep:
+        return "max_deletions_per_sweep"
+    if plan.planned > _most_by_share(plan.live, guards):
+        return "max_share_per_sweep"
+    return None
+
+
+def most_at_once(live: int, guards: Guards) -> int:
+    """Return how many deletions no guard refuses at an account of so many live responses."""
+    return min(guards.max_deletions_per_sweep, _most_by_share(live, guards))
+
+
+def _most_by_share(live: int, guards: Guards) -> int:
+    share = _share(guards)
+    return max(SHARE_COUNTS_FROM - 1, int(share * live)) if share else 0
 
 
 def allowance(guards: Guards, *, claimed_last_day: int, max_now: int | None) -> int:

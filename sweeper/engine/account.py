@@ -15,6 +15,7 @@ from sweeper.domain.outcome import Breaker
 from sweeper.domain.response import is_response_id
 from sweeper.engine.breaker import Breakers
 from sweeper.engine.clock import ClockWatch
+from sweeper.engine.grant import Grant
 from sweeper.engine.pace import Pace
 from sweeper.ledger.accounts import AccountRow
 from sweeper.provider.profile import Profile
@@ -52,10 +53,9 @@ class Settings:
 class Account:
     """The one way to a provider account; every request passes `ask` and takes a slot.
 
-    `key` names the API key together with the base URL: what one pair has seen proves nothing
-    about another. `seen` are the label sets of which this key has seen a response. `pinned` is
-    the provider's account that this name stands for. `heard` says that the API has answered this
-    key, whatever it said of a response.
+    `seen` are the label sets of which this key has seen a response. `pinned` is the provider's
+    account that this name stands for. `heard` says that the API has answered this
+    key about responses, whatever it said of one.
     """
 
     settings: Settings
@@ -64,7 +64,6 @@ class Account:
     pace: Pace
     watch: ClockWatch
     row: AccountRow
-    key: str
     key_fingerprint: str
     emit: Emit
     seen: set[int]
@@ -76,6 +75,7 @@ class Account:
     stopped: Stop | None = None
     controls: Controls = field(init=False)
     last_yes_at: int | None = None
+    lifted: Sequence[Breaker] = ()
     _breakers: Breakers = field(default_factory=Breakers)
     _halted: bool = False
 
@@ -87,8 +87,21 @@ class Account:
         return self.settings.name
 
     @property
+    def key(self) -> str:
+        """The API key by its fingerprint, the base URL and the provider's account.
+
+        What one of these has seen proves nothing about another.
+        """
+        whose = "" if self.pinned is None else f"#{self.pinned}"
+        return f"{self.key_fingerprint}@{self.settings.base_url}{whose}"
+
+    @property
     def may_send(self) -> bool:
         return self.stopped is None and not self._halted
+
+    def pin(self, row: AccountRow) -> None:
+        """Take up which account this name stands for: what is configured, else what was learnt."""
+        self.pinned = self.settings.account_id or row.pinned_account_id
 
     def recall(self, row: AccountRow, seen: set[int]) -> None:
         """Take up what the ledger knows, now that nobody else sweeps the account."""
@@ -96,7 +109,6 @@ class Account:
         self.not_found = row.not_found
         self.get_seen = row.get_seen_key == self.key
         self.seen = seen
-        self.pinned = self.settings.account_id or row.pinned_account_id
 
     def halt(self) -> None:
         """Send nothing more, without anything being wrong: the sweep was told to end."""
@@ -109,9 +121,9 @@ class Account:
             self.stopped = Stop(breaker=breaker, detail=detail)
             self.pace.stop()
 
-    async def delete(self, response_id: str) -> Answer:
-        """Send one DELETE; the caller has waited for its slot and checked its claim."""
-        return self._noted(await self.door.delete(response_id))
+    async def delete(self, response_id: str, grant: Grant) -> Answer | None:
+        """Send one DELETE; None when the grant ran out, or the account stopped, before that."""
+        return self._noted(await self.door.delete(response_id, grant))
 
     def now(self) -> float:
         """Seconds on the boot clock, by which controls are dated."""
@@ -125,13 +137,11 @@ class Account:
         self, response_id: str, label_set_id: int, *, within: float = _LONGEST_WAIT
     ) -> Answer | None:
         """Look whether a response can be read; None when no slot came or the account stopped."""
-        asked = await self._slot(within)
-        if asked is None:
-            return None
-        answer = self._noted(await self.door.get(response_id))
-        if answer.kind is AnswerKind.PRESENT:
+        grant = self._grant(within)
+        answer = self._noted(await self.door.get(response_id, grant))
+        if answer is not None and answer.kind is AnswerKind.PRESENT:
             self.get_seen = True
-            self.saw(label_set_id, asked)
+            self.saw(label_set_id, grant.asked_at)
         return answer
 
     def saw(self, label_set_id: int, asked: float) -> None:
@@ -164,15 +174,15 @@ class Account:
         Another account than the pinned one stops everything. Whether the answer is a control
         is judged here, so that no control is ever taken from an account that is not ours.
         """
-        asked = await self._slot()
-        if asked is None:
+        grant = self._grant()
+        answer = self._noted(await self.door.account(grant), of_responses=False)
+        if answer is None:
             return None
-        answer = self._noted(await self.door.account())
         if answer.kind is AnswerKind.PRESENT and answer.account_id is not None:
             if self.pinned is None:
                 self.pinned = answer.account_id
             if answer.account_id == self.pinned:
-                self.controls = self.controls.confirmed(asked)
+                self.controls = self.controls.confirmed(grant.asked_at)
             else:
                 self.stop(
                     Breaker.IDENTITY,
@@ -182,12 +192,15 @@ class Account:
 
     async def look_at_collection(self) -> None:
         """Take the list for sight of the collection, where the account is named."""
-        asked = await self._slot() if self.profile.names_accounts else None
-        if asked is None:
+        if not self.profile.names_accounts:
             return
-        answer = self._noted(await self.door.collection())
-        if answer.kind is AnswerKind.PRESENT:
-            self.controls = self.controls.sighted(asked)
+        grant = self._grant()
+        answer = self._noted(await self.door.collection(grant))
+        if answer is not None and answer.kind is AnswerKind.PRESENT:
+            self.controls = self.controls.sighted(grant.asked_at)
+        if answer is not None and answer.kind is AnswerKind.MISPLACED:
+            where = f"{self.settings.base_url}{self.profile.responses_path}"
+            self.stop(Breaker.CONFIGURATION, f"there is no Responses API at {where}")
 
     async def look_at(self, rows: Sequence[tuple[str, int]]) -> bool:
         """GET responses until one can be read; says whether one could."""
@@ -201,24 +214,25 @@ class Account:
                 return True
         return False
 
-    async def _slot(self, within: float = _LONGEST_WAIT) -> float | None:
-        """Wait for a slot; the moment at which it came, or None when nothing may be sent."""
-        if self.may_send and await self.pace.slot(within) and self.may_send:
-            return self.now()
-        return None
+    def _grant(self, within: float = _LONGEST_WAIT) -> Grant:
+        return Grant(self, self.now() + within)
 
-    def _noted(self, answer: Answer) -> Answer:
-        self.watch.saw(answer.date)
-        self.heard = self.heard or answer.kind in _HEARD
+    def _noted(self, answer: Answer, *, of_responses: bool = True) -> Answer | None:
+        if answer.was_withdrawn:
+            return None
+        self.watch.saw(self.name, answer.date)
+        self.heard = self.heard or (of_responses and answer.kind in _HEARD)
         if answer.kind is AnswerKind.THROTTLED:
-            self.pace.throttled(answer.retry_after)
-            self.emit(
-                event.Throttled(
-                    account=self.name,
-                    pause=answer.retry_after,
-                    rate_per_second=self.pace.rate,
+            if self.pace.throttled(answer.retry_after):
+                self.emit(
+                    event.Throttled(
+                        account=self.name,
+                        pause_seconds=(
+                            answer.retry_after.total_seconds() if answer.retry_after else None
+                        ),
+                        rate_per_second=self.pace.rate,
+                    )
                 )
-            )
         elif answer.status is not None:
             self.pace.recovered()
         opened = self._breakers.note(answer)

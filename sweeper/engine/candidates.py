@@ -169,7 +169,7 @@ class Queue:
         wanted: list[Wanted] = []
         while self._retries and self._retries[0][0] <= now and len(wanted) < most:
             _, pk, label_set_id = heapq.heappop(self._retries)
-            wanted.append(self._wanted(pk, label_set_id))
+            wanted.append(self._wanted(pk, label_set_id, now))
         self._asked = {}
         asked: Counter[int] = Counter()
 
@@ -182,7 +182,7 @@ class Queue:
                 break
             asked[row.label_set_id] += 1
             self._asked[row.id] = row.label_set_id
-            wanted.append(self._wanted(row.id, row.label_set_id))
+            wanted.append(self._wanted(row.id, row.label_set_id, now))
         return wanted
 
     def is_drained(self, now: int, read: ReadPage) -> bool:
@@ -203,5 +203,7 @@ class Queue:
     def freed(self, parents: Iterable[Row]) -> None:
         self._order.freed(parents)
 
-    def _wanted(self, pk: int, label_set_id: int) -> Wanted:
-        return Wanted(pk, label_set_id, self._order.cuts[label_set_id].cutoff)
+    def _wanted(self, pk: int, label_set_id: int, now: int) -> Wanted:
+        """With the cut-off of the plan, or of now where that is earlier: a clock may go back."""
+        cut = self._order.cuts[label_set_id]
+        return Wanted(pk, label_set_id, min(cut.cutoff, now - cut.keep))

@@ -11,6 +11,7 @@ from sweeper.domain.control import Controls
 from sweeper.domain.outcome import Facts, Outcome, Settlement
 from sweeper.domain.response import State
 from sweeper.engine.account import Account
+from sweeper.engine.grant import Grant
 from sweeper.ledger.claims import Claim
 
 _LOOKS: Final = 20
@@ -70,14 +71,13 @@ class Deletion:
         if not account.may_ask_for(claim.response_id):
             return self._finished(claim, _UNSENDABLE, unsent=True)
         await self._look_first(claim, deadline)
-        left = deadline - account.now()
-        if not await account.pace.slot(left) or not account.may_send or account.now() >= deadline:
+        grant = Grant(account, deadline)
+        answer = await account.delete(claim.response_id, grant)
+        if answer is None:
             return self._finished(claim, _UNSENT, unsent=True)
-        before, asked = account.controls, account.now()
-        answer = await account.delete(claim.response_id)
         now = account.watch.clock.wall()
         if answer.kind is AnswerKind.YES:
-            account.yes(claim.label_set_id, asked, now)
+            account.yes(claim.label_set_id, grant.asked_at, now)
         facts = self._facts(claim)
         if outcome.counts_as_not_found(answer, facts, now):
             account.missed()
@@ -92,8 +92,8 @@ class Deletion:
             claim=claim,
             answer=answer,
             get=get,
-            before=before,
-            first_at=asked,
+            before=grant.before,
+            first_at=grant.asked_at,
             last_at=account.now(),
         )
 

@@ -1,54 +1,33 @@
 """Drain one account's plan: claim, delete, verify and settle until nothing is left to do now."""
 
 import asyncio
-import secrets
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sweeper import errors
 from sweeper.domain import event, moment
 from sweeper.domain.outcome import Outcome
 from sweeper.domain.response import State
-from sweeper.engine import testimony
 from sweeper.engine.account import Account, Emit
-from sweeper.engine.candidates import Queue
 from sweeper.engine.deletion import Absence, Deletion, Finished
+from sweeper.engine.exchange import Assignment, Exchange, Given, Got
 from sweeper.engine.lookback import LookBack
-from sweeper.engine.planning import ReadLeaves
 from sweeper.engine.recorder import Recorder
-from sweeper.engine.testimony import Witness
-from sweeper.evidence.record import RecordType
-from sweeper.ledger import (
-    accounts,
-    admission,
-    claims,
-    clock,
-    leases,
-    outcomes,
-    records,
-    responses,
-    sightings,
-)
-from sweeper.ledger.claims import Claim, Terms
-from sweeper.ledger.leases import Lease
-from sweeper.ledger.outcomes import Settled
-from sweeper.ledger.records import Entry
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from sweeper.ledger import sightings
+from sweeper.ledger.claims import Claim
 
 BATCH: Final = 1000
 """The most outcomes or claims in one transaction."""
 PATIENCE: Final = 0.25
 """Seconds that a known outcome waits for others before it is written."""
-CLAIM_SECONDS: Final = 15.0
-"""How long a claim may wait for its slot; past it, it is given back unsent."""
 _HORIZON: Final = 3.0
 _SLOTS_WITHIN: Final = 5.0
-LAST_TRIES: Final = 3
+LAST_PAUSES: Final = (0.2, 1.0, 3.0)
+"""Seconds between the last tries to write what was seen, after the ledger failed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,52 +37,6 @@ class Tally:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     verified: int = 0
     doubt: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """What one account's drain is to do, and for which sweep.
-
-    `alarm` hears at once of a fault of the ledger, so that no other account sends on.
-    """
-
-    sweep_id: str
-    newest_pk: int
-    queue: Queue
-    witness: Witness
-    lease: Lease | None
-    longest_id: Callable[[str], int]
-    alarm: Callable[[errors.SweeperError], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
-    """What one transaction did. Claims end at `ends_at`, in seconds of the boot clock.
-
-    `crowded`: more must be admitted first. `drained`: nothing is left that could be done now;
-    None where nobody looked.
-    """
-
-    claims: Sequence[Claim] = ()
-    late: frozenset[outcomes.Fence] = frozenset()
-    doubt: str | None = None
-    crowded: bool = False
-    drained: bool | None = None
-    ends_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """What one transaction is to do; with `look` it also looks whether anything is left to do."""
-
-    settled: Sequence[Settled]
-    room: int
-    look: bool
-    newly_seen: set[int]
-
-    @property
-    def claims(self) -> bool:
-        return self.room > 0 or self.look
 
 
 class Drain:
@@ -117,6 +50,7 @@ class Drain:
         self._recorder = recorder
         self._do = assignment
         self._emit = emit
+        self._exchange = Exchange(account, assignment)
         self._deletion = Deletion(account)
         self._todo: asyncio.Queue[tuple[Claim, float] | None] = asyncio.Queue()
         self._finished: list[Finished] = []
@@ -141,8 +75,8 @@ class Drain:
                 group.create_task(self._work())
             try:
                 await self._feed(group)
-            except errors.SweeperError as fault:
-                self._fail(fault)
+            except Exception as fault:  # noqa: BLE001 - requests in flight come to their end
+                self._fail(_unforeseen(fault))
             finally:
                 self._account.halt()
                 for _ in range(self._account.settings.max_in_flight):
@@ -153,20 +87,41 @@ class Drain:
         return self.tally
 
     async def _last_words(self) -> None:
-        """After a fault of the ledger nothing more is sent, but what was seen is still written."""
+        """After a fault of the ledger nothing more is sent, but what was seen is still written.
+
+        What cannot be written even so is told: the log is then the only place where it stands.
+        """
         self._finished += self._absences.given_up()
-        for _ in range(LAST_TRIES):
+        for pause in (*LAST_PAUSES, None):
             batch, self._finished = self._finished, []
             try:
                 self._settled(batch, await self._turn(batch, 0))
-            except errors.LedgerError:
-                continue
-            return
+            except errors.SweeperError:
+                if pause is not None:
+                    await asyncio.sleep(pause)
+            else:
+                return
+        for one in self._finished:
+            if one.answer is not None:
+                self._emit(
+                    event.OutcomeUnwritten(
+                        sweep_id=self._do.sweep_id,
+                        account=self._account.name,
+                        response_id=one.claim.response_id,
+                        answer=one.answer.kind.value,
+                        status=one.answer.status,
+                    )
+                )
 
     async def _work(self) -> None:
         while (task := await self._todo.get()) is not None:
             claim, deadline = task
-            done = await self._deletion.work(claim, deadline)
+            try:
+                done = await self._deletion.work(claim, deadline)
+            except Exception as fault:  # noqa: BLE001 - what nobody foresaw must cut no request short
+                self._fail(_unforeseen(fault))
+                self._wake.set()
+                continue
             if isinstance(done, Absence):
                 self._absences.add(done)
             else:
@@ -186,7 +141,7 @@ class Drain:
             room = self._room(len(batch))
             idle = self._in_hand == len(batch)
             began = time.monotonic()
-            turn = _Turn()
+            turn = Got()
             if batch or room or (idle and not self._looked):
                 turn = await self._turn(batch, room, look=idle)
                 self._settled(batch, turn)
@@ -213,106 +168,30 @@ class Drain:
         room = most - (self._in_hand - settling)
         return room if room * 2 >= most else 0
 
-    async def _turn(self, batch: Sequence[Finished], room: int, *, look: bool = False) -> _Turn:
+    async def _turn(self, batch: Sequence[Finished], room: int, *, look: bool = False) -> Got:
         """Write and claim in one transaction, once more if only a fresh `Date` was lacking."""
-        work = _Work(
+        given = Given(
             settled=[self._do.witness.settled(one) for one in batch],
             room=room,
             look=look and self._wanted,
             newly_seen=self._account.newly_seen,
+            was_doubted=self.tally.doubt is not None,
         )
         self._account.newly_seen = set()
         self._returned(batch)
         try:
-            turn = await self._recorder.write(lambda c: self._write(c, work))
-        except errors.SweeperError:
-            self._account.newly_seen |= work.newly_seen
+            turn = await self._recorder.write(lambda c: self._exchange.make(c, given))
+        except Exception:
+            self._account.newly_seen.update(given.newly_seen)
             self._finished = [*batch, *self._finished]
             raise
-        if turn.doubt is not None and self._account.watch.is_old and not self._asked_again:
+        is_old = self._account.watch.is_old(self._account.name)
+        if turn.doubt is not None and is_old and not self._asked_again:
             self._asked_again = True
             await self._absences.refresh()
             return replace(turn, doubt=None)
         self._asked_again = turn.doubt is not None
         return turn
-
-    def _write(self, connection: "Connection", work: "_Work") -> _Turn:
-        account = self._account
-        now = moment.to_us(account.watch.clock.wall())
-        doubt = account.watch.doubt(connection)
-        if work.claims:
-            # Whoever admits holds this lock and then waits for the log's head: take it first.
-            admission.lock(connection)
-        self._remember(connection, work.newly_seen, now)
-        late = self._settle(connection, work, now, doubt)
-        if doubt is not None:
-            return _Turn(late=late, doubt=doubt if work.claims else None)
-        if not work.claims:
-            return _Turn(late=late)
-        leases.check(connection, self._do.lease)
-        if admission.drain(connection, now=now, longest=self._do.longest_id).left:
-            return _Turn(late=late, crowded=True)
-        if not work.room:
-            return _Turn(late=late, drained=self._is_drained(connection, now))
-        ends_at = account.now() + CLAIM_SECONDS
-        taken = self._claim(connection, work.room, now)
-        clock.keep_good(connection, now)
-        return _Turn(claims=taken, ends_at=ends_at, late=late, drained=not taken)
-
-    def _settle(
-        self, connection: "Connection", work: "_Work", now: int, doubt: str | None
-    ) -> frozenset[outcomes.Fence]:
-        settled, dated = work.settled, now
-        if doubt is not None:
-            settled = [testimony.doubted(one) for one in settled]
-            dated = clock.last_good(connection) or now
-        written = outcomes.settle(connection, settled, sweep_id=self._do.sweep_id, now=dated)
-        if doubt is not None and self.tally.doubt is None and not self._account.watch.is_old:
-            anomaly = Entry(type=RecordType.CLOCK_ANOMALY, fields={"account": self._account.name})
-            records.append(connection, [anomaly], now=dated)
-        if written.freed:
-            parents = responses.parents(connection, written.freed, now)
-            self._do.queue.freed(one for one in parents if one.eligible and not one.children)
-        return written.late
-
-    def _is_drained(self, connection: "Connection", now: int) -> bool:
-        read = ReadLeaves(connection, self._do.newest_pk, now)
-        return self._do.queue.is_drained(now, read) and not claims.has_verifications(
-            connection, self._account.row.id, now
-        )
-
-    def _claim(self, connection: "Connection", room: int, now: int) -> list[Claim]:
-        terms = Terms(
-            account_id=self._account.row.id,
-            sweep_id=self._do.sweep_id,
-            token=secrets.token_hex(16),
-            newest_pk=self._do.newest_pk,
-            now=now,
-            deadline=now + int(CLAIM_SECONDS * 1_000_000),
-        )
-        verifying = claims.take_verifications(connection, room, terms)
-        read = ReadLeaves(connection, self._do.newest_pk, now)
-        wanted = self._do.queue.take(room - len(verifying), now, read)
-        if not wanted:
-            return verifying
-        taken = claims.take(connection, wanted, replace(terms, token=secrets.token_hex(16)))
-        self._do.queue.claimed(claim.pk for claim in taken)
-        return verifying + taken
-
-    def _remember(self, connection: "Connection", newly_seen: Collection[int], now: int) -> None:
-        """Keep what the account's key has seen, and what it has missed."""
-        account = self._account
-        if newly_seen or account.get_seen or account.last_yes_at is not None:
-            sightings.save(
-                connection,
-                account.row.id,
-                key=account.key,
-                label_sets=newly_seen,
-                get_seen=account.get_seen,
-                yes_at=account.last_yes_at,
-                now=now,
-            )
-        accounts.save_not_found(connection, account.row.id, account.not_found)
 
     def _returned(self, batch: Sequence[Finished]) -> None:
         for one in batch:
@@ -321,7 +200,7 @@ class Drain:
                 at = settlement.next_try_at or one.at
                 self._do.queue.returned(one.claim.pk, one.claim.label_set_id, moment.to_us(at))
 
-    def _settled(self, batch: Sequence[Finished], turn: _Turn) -> None:
+    def _settled(self, batch: Sequence[Finished], turn: Got) -> None:
         self._in_hand -= len(batch)
         if turn.doubt is not None and self.tally.doubt is None:
             self.tally.doubt = turn.doubt
@@ -340,7 +219,7 @@ class Drain:
             self.tally.verified += settlement.verified
         self._emit(self._do.witness.told(one, sweep_id=self._do.sweep_id, late=late))
 
-    def _hand_out(self, turn: _Turn) -> None:
+    def _hand_out(self, turn: Got) -> None:
         self._in_hand += len(turn.claims)
         if turn.drained is not None:
             self._looked = not turn.claims
@@ -360,8 +239,8 @@ class Drain:
         """Judge them after a control; a fault of the ledger must cut no request short."""
         try:
             self._finished += await self._absences.judged()
-        except errors.SweeperError as fault:
-            self._fail(fault)
+        except Exception as fault:  # noqa: BLE001 - what nobody foresaw must cut no request short
+            self._fail(_unforeseen(fault))
         self._wake.set()
 
     def _fail(self, fault: errors.SweeperError) -> None:
@@ -387,3 +266,17 @@ class Drain:
         if settled:
             passed = max(time.monotonic() - began, 1e-6)
             self._throughput = 0.5 * self._throughput + 0.5 * (settled / passed)
+
+
+def _unforeseen(fault: Exception) -> errors.SweeperError:
+    """A fault that a person can be told; what nobody foresaw keeps its cause for the traceback."""
+    if isinstance(fault, errors.SweeperError):
+        return fault
+    place = traceback.extract_tb(fault.__traceback__)[-1]
+    told = errors.SweeperError(
+        f"{type(fault).__name__} at {place.filename}:{place.lineno} during a sweep,"
+        " which is a fault of sweeper's",
+        hint="what was seen is written; report this, and do not sweep until it is mended",
+    )
+    told.__cause__ = fault
+    return told

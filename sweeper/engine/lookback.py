@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from sweeper import errors
 from sweeper.engine.account import Account
 from sweeper.engine.deletion import Absence, Finished
 
@@ -50,7 +49,7 @@ class LookBack:
         waiting, self._waiting = self._waiting, []
         try:
             await self._control(waiting)
-        except errors.SweeperError:
+        except Exception:
             self._waiting = waiting + self._waiting
             raise
         return [self._settle(one) for one in waiting]

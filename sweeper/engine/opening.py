@@ -48,6 +48,10 @@ async def enter(
     result = await control(account, sample)
     account.row = await recorder.write(lambda c: keep(c, account, result, dated(c)))
     account.newly_seen = set()
+    for breaker in account.lifted:
+        account.emit(event.BreakerClosed(account=account.name, breaker=breaker))
+    if account.may_send and account.row.identity is None:
+        account.stop(Breaker.UNREACHABLE, "no answer has shown yet that this key reaches the API")
     account.emit(event.AccountChecked(account=account.name, result=result))
     return account.may_send
 
@@ -55,6 +59,7 @@ async def enter(
 def _recall(connection: "Connection", account: Account) -> tuple[Sequence[OpenBreaker], int]:
     row = accounts.get(connection, account.name)
     assert row is not None, "an account that was opened has a row"
+    account.pin(row)
     account.recall(row, sightings.label_sets_seen(connection, row.id, account.key))
     return (
         accounts.open_breakers(connection, account.name),
@@ -147,7 +152,9 @@ def keep(connection: "Connection", account: Account, result: str, now: int) -> A
             )
         elif row.key_fingerprint != account.key_fingerprint:
             accounts.change_key(connection, row, account.key_fingerprint, now=now)
-        accounts.close_breakers(connection, row, LIFTED_BY_A_CONTROL, reason=None, now=now)
+        account.lifted = accounts.close_breakers(
+            connection, row, LIFTED_BY_A_CONTROL, reason=None, now=now
+        )
     accounts.save_control(connection, row.id, result, now=now)
     sightings.save(
         connection,

@@ -73,12 +73,17 @@ class Pace:
         """How many slots the next `seconds` hold."""
         return pacing.slots_within(self._pacer, _now(), seconds)
 
-    def throttled(self, pause: timedelta | None) -> None:
-        """Wait as long as the provider asked; without its guidance, go on more slowly."""
+    def throttled(self, pause: timedelta | None) -> bool:
+        """Wait as long as the provider asked; without its guidance, go on more slowly.
+
+        Says whether that changed anything: of refusals close together only the first does.
+        """
+        before = self._pacer
         if pause:
             self._pacer = pacing.paused(self._pacer, _now() + pause.total_seconds())
         else:
             self._pacer = pacing.throttled(self._pacer, _now())
+        return self._pacer != before
 
     def recovered(self) -> None:
         self._pacer = pacing.recovered(self._pacer, _now())

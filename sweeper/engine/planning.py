@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -11,15 +11,19 @@ from sweeper.domain import decision, labels, moment, plan, policy
 from sweeper.domain.plan import AccountPlan, Guards, LabelSetDue, Plan
 from sweeper.domain.policy import Policy
 from sweeper.engine.candidates import Cut, Family, Order, Row
-from sweeper.ledger import accounts, claims, responses
+from sweeper.ledger import accounts, backlog, claims, responses
 from sweeper.ledger.database import Database
-from sweeper.ledger.responses import Candidate, LabelSetRow, Parent
+from sweeper.ledger.responses import Candidate, DueCount, LabelSetRow, Parent
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _FAMILIES_AT_ONCE: Final = 500
 _DAY: Final = timedelta(days=1)
+
+
+class Interrupted(Exception):
+    """Whoever asked for the plan wants it no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +81,25 @@ def rule(
 class Planner:
     """Reads the ledger in short transactions, so that nobody's commit waits for a plan."""
 
-    def __init__(self, db: Database, scope: Scope, now: datetime) -> None:
+    def __init__(
+        self,
+        db: Database,
+        scope: Scope,
+        now: datetime,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._db = db
         self._scope = scope
         self._now = now
         self._now_us = moment.to_us(now)
+        self._stopped = stopped
 
     def make(self) -> Plan:
+        """Count all that is due, and plan as much of it as is allowed.
+
+        Raises Interrupted soon after `stopped` says so: half a plan tells nothing.
+        """
         with self._db.read() as connection:
             rows = responses.label_sets(connection)
             newest_pk = responses.newest_pk(connection)
@@ -96,13 +112,15 @@ class Planner:
         plans, left = [], self._scope.most
         for account in sorted(self._scope.accounts):
             mine = [one for one in ruled if one.row.account == account]
-            walk = _Walk(self._db, mine, newest_pk, self._now_us)
+            walk = _Walk(self._db, mine, newest_pk, self._now_us, self._stopped)
             walk.run(self._allowed(account, left))
             made = AccountPlan(
                 account=account,
                 live=live[account],
                 sets=tuple(
-                    _due(one, counts[one.row.id], walk) for one in mine if any(counts[one.row.id])
+                    _due(one, counts[one.row.id], walk)
+                    for one in mine
+                    if any(counts[one.row.id]) or walk.planned[one.row.id]
                 ),
                 ids_sha256=walk.hash.hexdigest(),
                 newest_pk=newest_pk,
@@ -135,12 +153,12 @@ class Planner:
         only = self._scope.only
         return [one for one in ruled if only is None or one.policy.name == only]
 
-    def _counts(self, ruled: Sequence[Ruled]) -> Mapping[int, tuple[int, int]]:
-        counted: dict[int, tuple[int, int]] = {one.row.id: (0, 0) for one in ruled}
+    def _counts(self, ruled: Sequence[Ruled]) -> Mapping[int, DueCount]:
+        counted = {}
         for one in ruled:
-            with self._db.read() as connection:
-                cut = [(one.row.id, moment.to_us(one.cutoff))]
-                counted.update(responses.due_counts(connection, cut, self._now_us))
+            cut = backlog.Cut(one.row.id, moment.to_us(one.cutoff))
+            counted[one.row.id] = backlog.due(self._db, cut, self._now_us, self._stopped)
+            _go_on(self._stopped)
         return counted
 
     def _allowed(self, account: str, most: int | None) -> int:
@@ -156,12 +174,12 @@ class Planner:
             return claims.first_attempts(connection, row.id, since)
 
 
-def _due(one: Ruled, counts: tuple[int, int], walk: "_Walk") -> LabelSetDue:
-    eligible, backing_off = counts
+def _due(one: Ruled, counts: DueCount, walk: "_Walk") -> LabelSetDue:
     key = one.row.id
-    possible = walk.possible[key]
+    planned = walk.planned[key]
     # What was registered or settled between the count and the walk must not turn negative.
-    waiting = max(0, eligible - possible)
+    not_planned = max(0, counts.eligible - planned)
+    waiting = not_planned if walk.is_whole else min(not_planned, walk.waiting(one))
     return LabelSetDue(
         label_set_id=key,
         account=one.row.account,
@@ -170,36 +188,69 @@ def _due(one: Ruled, counts: tuple[int, int], walk: "_Walk") -> LabelSetDue:
         delete_after=one.keep,
         deadline=one.policy.deadline,
         cutoff=one.cutoff,
-        due=possible + waiting + backing_off,
-        backing_off=backing_off,
+        due=planned + not_planned + counts.backing_off,
+        backing_off=counts.backing_off,
         waiting=waiting,
-        planned=walk.planned[key],
-        capped=possible - walk.planned[key],
+        planned=planned,
+        capped=not_planned - waiting,
     )
 
 
-class _Walk:
-    """Goes through what is due in the order of deletion, as far as nothing keeps it."""
+def _go_on(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise Interrupted
 
-    def __init__(self, db: Database, ruled: Sequence[Ruled], newest_pk: int, now_us: int) -> None:
+
+class _Walk:
+    """Goes through what is due in the order of deletion, as far as nothing keeps it.
+
+    It ends where what is allowed is used up: the cost of a bounded plan grows with its bound.
+    What it did not come to is only counted, and split into what waits and what is capped by the
+    database. That split is exact for lines of continuations of up to 50; of longer ones, what
+    waits for something beyond may be told as capped. `is_whole` where it saw all.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        ruled: Sequence[Ruled],
+        newest_pk: int,
+        now_us: int,
+        stopped: Callable[[], bool],
+    ) -> None:
         self._db = db
+        self._cuts = [backlog.Cut(one.row.id, moment.to_us(one.cutoff)) for one in ruled]
         self._newest_pk = newest_pk
         self._now_us = now_us
+        self._stopped = stopped
         self._order = Order(one.as_cut for one in ruled)
         self._family = Family()
         self.planned = Counter[int]()
-        self.possible = Counter[int]()
         self.hash = hashlib.sha256()
+        self.is_whole = False
 
     def run(self, allowed: int) -> None:
-        taken = 0
-        while (row := self._next()) is not None:
-            self.possible[row.label_set_id] += 1
+        for _ in range(allowed):
+            row = self._next()
+            if row is None:
+                self.is_whole = True
+                return
+            self.planned[row.label_set_id] += 1
             self._family.planned(row)
-            if taken < allowed:
-                taken += 1
-                self.planned[row.label_set_id] += 1
-                self.hash.update(f"{row.response_id}\n".encode())
+            self.hash.update(f"{row.response_id}\n".encode())
+
+    def waiting(self, one: Ruled) -> int:
+        """How many of a label set could be tried now, but are kept by what continues them."""
+        counted = backlog.waiting(
+            self._db,
+            backlog.Cut(one.row.id, moment.to_us(one.cutoff)),
+            self._cuts,
+            newest_pk=self._newest_pk,
+            now=self._now_us,
+            is_stopped=self._stopped,
+        )
+        _go_on(self._stopped)
+        return counted
 
     def _next(self) -> Row | None:
         if self._family.pending >= _FAMILIES_AT_ONCE:
@@ -213,6 +264,7 @@ class _Walk:
     def _leaves(
         self, label_set_id: int, cutoff: int, after: tuple[int, int] | None, limit: int
     ) -> Sequence[Candidate]:
+        _go_on(self._stopped)
         with self._db.read() as connection:
             return responses.leaves(
                 connection,
@@ -225,6 +277,7 @@ class _Walk:
             )
 
     def _parents(self, keys: Sequence[int]) -> Sequence[Parent]:
+        _go_on(self._stopped)
         with self._db.read() as connection:
             return responses.parents(connection, keys, self._now_us)
 

@@ -42,12 +42,16 @@ def residue(
         sets = {one.label_set_id: one for one in account.sets}
         for label_set_id, reasons in left.items():
             untried = reasons.pop(UNTRIED, 0)
+            if account.account in halted:
+                # A parent that was planned waits for nothing but its children's turn.
+                planned = max(0, reasons["waiting"] - sets[label_set_id].waiting)
+                reasons["waiting"] -= planned
+                counted["stopped"] += untried + planned
+            else:
+                counted[_left_out(sets[label_set_id])] += untried
             counted.update(reasons)
-            is_halted = account.account in halted
-            counted["stopped" if is_halted else _left_out(sets[label_set_id])] += untried
-    with db.read() as connection:
-        for (_, reason), number in ledger_residue.elsewhere(connection, every, newest).items():
-            counted[reason] += number
+    configured = {one.account for one in made.accounts}
+    counted.update(ledger_residue.elsewhere(db, every, newest, configured=configured))
     counted["no_account"] += made.no_account
     return {reason: counted[reason] for reason in sorted(counted) if counted[reason]}
 

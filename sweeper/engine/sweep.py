@@ -85,11 +85,14 @@ class Sweep:
         started = self._now()
         with ExitStack() as stack:
             stack.enter_context(leases.file_lock(self._db))
-            for account, count in (await self._recorder.write(self._begin)).items():
-                self._emit(event.ClaimsFreed(account=account, count=count))
+            begun_at = moment.to_us(started)
+            for happened in await self._recorder.write(lambda c: self._begin(c, begun_at)):
+                self._emit(happened)
+            renewal = asyncio.create_task(self._tenure.keep(self._fail))
             try:
                 return await self._run(started)
             finally:
+                renewal.cancel()
                 await self._tenure.release()
 
     async def rehearse(self) -> Ended:
@@ -116,6 +119,8 @@ class Sweep:
                     ids_sha256={one.account: one.ids_sha256 for one in made.accounts},
                 )
             )
+            for name, why in self._refused.items():
+                self._emit(event.GuardRefused(sweep_id=self.id, account=name, detail=why))
             await self._work(made)
         summary = await self._finish(made, started)
         self._emit(
@@ -130,14 +135,19 @@ class Sweep:
             fault=self._fault or self._misconfigured,
         )
 
-    def _begin(self, connection: "Connection") -> Mapping[str, int]:
+    def _begin(self, connection: "Connection", begun_at: int) -> Sequence[event.Event]:
         """Take the leases, and take back what an earlier sweeper left claimed."""
-        now = self._now_us()
+        now = self._dated(connection)
         self._tenure.acquire(connection, [one.name for one in self._accounts])
         freed = {one.name: claims.free(connection, one.row.id) for one in self._accounts}
-        sweeps.keep_policies(connection, policy.fingerprint(self._scope.policies), now=now)
-        sweeps.begin(connection, self.id, now=now)
-        return {name: count for name, count in freed.items() if count}
+        sweeps.begin(connection, self.id, now=begun_at)
+        sha256 = policy.fingerprint(self._scope.policies)
+        happened: list[event.Event] = [
+            event.ClaimsFreed(account=name, count=count) for name, count in freed.items() if count
+        ]
+        if sweeps.keep_policies(connection, sha256, now=now):
+            happened.append(event.PoliciesChanged(sweep_id=self.id, policies_sha256=sha256))
+        return happened
 
     async def _admit(self) -> None:
         """Take in all that was registered, as long as the own clock is not known to be wrong."""
@@ -146,14 +156,14 @@ class Sweep:
             left = await self._recorder.write(self._admit_page)
 
     def _admit_page(self, connection: "Connection") -> bool:
-        self._unadmitted = self._watch.doubt(connection, trust_local=True)
+        self._unadmitted = self._watch.doubt(connection)
         if self._unadmitted is not None:
             return False
         now = self._now_us()
         return admission.drain(connection, now=now, longest=self._longest_id).left
 
     async def _plan(self) -> Plan:
-        planner = Planner(self._db, self._scope, self._now())
+        planner = Planner(self._db, self._scope, self._watch.planned())
         made = await asyncio.to_thread(planner.make)
         self._ruled = await asyncio.to_thread(planner.ruled)
         self._cuts = planner.cuts(self._ruled)
@@ -161,7 +171,6 @@ class Sweep:
             why = plan.refusal(one, self._scope.guards)
             if why is not None:
                 self._refused[one.account] = why
-                self._emit(event.GuardRefused(account=one.account, detail=why))
         return made
 
     async def _work(self, made: Plan) -> None:
@@ -173,9 +182,8 @@ class Sweep:
             if account.name not in self._refused
         ]
         async with asyncio.TaskGroup() as group:
-            renewal = group.create_task(self._tenure.keep(self._fail))
-            await asyncio.gather(*(group.create_task(self._guarded(one)) for one in self._visits))
-            renewal.cancel()
+            for visit in self._visits:
+                group.create_task(self._guarded(visit))
 
     def _errand(self) -> Errand:
         return Errand(
@@ -242,6 +250,7 @@ class Sweep:
             complete=summary.complete,
             stop_reason=summary.stop_reason,
             summary=summary.as_json(),
+            finished_at=moment.to_us(summary.finished_at),
             now=self._dated(connection),
         )
 
@@ -291,7 +300,7 @@ class Sweep:
             held=made.held,
             remaining=made.due,
             remaining_by_reason=reasons,
-            stop_reason="guard" if self._refused else None,
+            stop_reason=self._why(),
             started_at=started,
             finished_at=self._now(),
         )
@@ -304,6 +313,6 @@ class Sweep:
 
     def _dated(self, connection: "Connection") -> int:
         """The time for a record: the last good one while the clock is known to be wrong."""
-        if self._watch.doubt(connection, trust_local=True) is None:
+        if self._watch.doubt(connection) is None:
             return self._now_us()
         return clock.last_good(connection) or self._now_us()

@@ -27,7 +27,7 @@ class Tenure:
     def acquire(self, connection: "Connection", accounts: Sequence[str]) -> None:
         """Take every account's lease; raises LedgerBusy while another sweeper has one of them."""
         if connection.dialect.name == "postgresql":
-            for name in accounts:
+            for name in sorted(accounts):
                 self._leases[name] = leases.acquire(connection, name)
 
     def of(self, account: str) -> Lease | None:

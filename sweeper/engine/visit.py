@@ -13,7 +13,8 @@ from sweeper.engine import opening, reckoning
 from sweeper.engine.account import Account, Emit
 from sweeper.engine.breaker import PERSISTENT
 from sweeper.engine.candidates import Cut, Queue
-from sweeper.engine.drain import Assignment, Drain, Tally
+from sweeper.engine.drain import Drain, Tally
+from sweeper.engine.exchange import Assignment
 from sweeper.engine.planning import Ruled
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.testimony import Ruling, Witness

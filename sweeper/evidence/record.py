@@ -1,6 +1,5 @@
 """The canonical text of the log's records, and the commitments that stand in it for ids."""
 
-import hashlib
 import hmac
 import json
 import re
@@ -91,11 +90,6 @@ def canonical(record: Mapping[str, object]) -> str:
     return text
 
 
-def leaf_hash(text: str) -> bytes:
-    """Hash a record's text as a leaf of the log's tree (RFC 9162)."""
-    return hashlib.sha256(b"\x00" + text.encode()).digest()
-
-
 def commitment(salt: bytes, provider: str, account: str, response_id: str) -> str:
     """Commit to a response id so that only who knows the salt can tell which one it was.
 
@@ -105,6 +99,7 @@ def commitment(salt: bytes, provider: str, account: str, response_id: str) -> st
     return urlsafe_b64encode(hmac.digest(salt, message, "sha256")).rstrip(b"=").decode()
 
 
+@lru_cache(maxsize=1024)
 def instant(us: int) -> str:
     """Write microseconds since 1970 as RFC 3339 in UTC, always with six digits and `Z`."""
     hours, rest = divmod(us, 3_600_000_000)

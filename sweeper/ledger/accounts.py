@@ -13,7 +13,7 @@ from sweeper.domain.notfound import NotFound
 from sweeper.domain.outcome import Breaker
 from sweeper.domain.secret import Secret
 from sweeper.evidence.record import RecordType
-from sweeper.ledger import database, records, tables
+from sweeper.ledger import database, records, sightings, tables
 from sweeper.ledger.records import Entry
 
 _A = tables.accounts
@@ -124,7 +124,10 @@ def pin(
 ) -> None:
     """Bind a name to the account it reaches, at first use or by a person's word (`reason`).
 
-    Raises ConfigurationError where another name is bound to that account already.
+    At first use a name that was bound to the same account meanwhile stays as it is. A person's
+    word drops what was seen before: it proves nothing at another account. Raises
+    ConfigurationError where another name is bound to that account already, or where this name
+    was bound to another account meanwhile.
     """
     new = identity(
         provider=provider,
@@ -140,7 +143,7 @@ def pin(
             f"this account is already known to the ledger as {other!r}",
             hint="configure each provider account once",
         )
-    name = connection.execute(
+    bound = (
         sa.update(_A)
         .where(_A.c.id == account_id)
         .values(
@@ -151,7 +154,15 @@ def pin(
             identity=new,
         )
         .returning(_A.c.name)
-    ).scalar_one()
+    )
+    if reason is None:
+        bound = bound.where(_A.c.identity.is_(None))
+    name = connection.execute(bound).scalar_one_or_none()
+    if name is None:
+        _check_bound(connection, account_id, new)
+        return
+    if reason is not None:
+        sightings.forget(connection, account_id)
     fields: dict[str, object] = {
         "account": name,
         "provider": provider,
@@ -159,6 +170,15 @@ def pin(
         "key_fingerprint": key_fingerprint,
     }
     _written(connection, RecordType.ACCOUNT_PINNED, fields, reason, now)
+
+
+def _check_bound(connection: sa.Connection, account_id: int, new: str) -> None:
+    row = connection.execute(sa.select(_A.c.name, _A.c.identity).where(_A.c.id == account_id)).one()
+    if row.identity != new:
+        raise errors.ConfigurationError(
+            f"account {row.name} was bound to another provider account meanwhile",
+            hint=f"if this one is meant: sweeper account accept {row.name} --reason ...",
+        )
 
 
 def change_key(connection: sa.Connection, row: AccountRow, new: str, *, now: int) -> None:
@@ -195,7 +215,11 @@ def close_breakers(
     reason: str | None,
     now: int,
 ) -> list[Breaker]:
-    """Let an account go on; returns the breakers that were open."""
+    """Let an account go on; returns the breakers that were open.
+
+    Like all that writes records it comes last in its transaction, after what else it changes of
+    the account: the log's head is locked after every other row.
+    """
     table = tables.breakers
     closed = []
     for breaker in breakers:
@@ -204,8 +228,9 @@ def close_breakers(
         )
         if gone.rowcount:
             closed.append(breaker)
-            fields = {"account": row.name, "breaker": breaker.value}
-            _written(connection, RecordType.BREAKER_CLOSED, fields, reason, now)
+    for breaker in closed:
+        fields = {"account": row.name, "breaker": breaker.value}
+        _written(connection, RecordType.BREAKER_CLOSED, fields, reason, now)
     return closed
 
 

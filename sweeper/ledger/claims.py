@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -19,12 +19,19 @@ _CLAIMED: sa.ColumnElement[str] = sa.literal_column("'claimed'")
 _VERIFYING: sa.ColumnElement[str] = sa.literal_column("'verifying'")
 _GONE: sa.ColumnElement[str] = sa.literal_column("'gone'")
 
+_OF_THE_YES: Final = (
+    *(_R.c.policy, _R.c.due_at, _R.c.deadline_at, _R.c.policies_sha256),
+    *(_R.c.yes_date, _R.c.yes_request_id),
+)
+
 
 class Claim(NamedTuple):
     """One response on loan. A tuple, since a sweep makes one for each of its responses.
 
     Times are in microseconds. `number` counts the claims of this response; `outcome` is what the
     same sweep found before, if it did; `touched` says that an earlier attempt may have worked.
+    What follows `record_seq` is read for verifications only: by what the yes was got, and the
+    yes's own `Date` and request id.
     """
 
     pk: int
@@ -48,6 +55,12 @@ class Claim(NamedTuple):
     yes_key: str | None
     outcome: str | None
     record_seq: int | None
+    policy: str | None = None
+    due_at: int | None = None
+    deadline_at: int | None = None
+    policies_sha256: str | None = None
+    yes_date: int | None = None
+    yes_request_id: str | None = None
 
     @property
     def fence(self) -> tuple[int, str]:
@@ -117,7 +130,7 @@ def take(connection: sa.Connection, wanted: Sequence[Wanted], terms: Terms) -> l
         return []
     connection.execute(number_attempts, values)
     order = {row.pk: index for index, row in enumerate(wanted)}
-    taken = _read(connection, terms)
+    taken = _read(connection, terms, _claimed(connection.dialect.name))
     return sorted(taken, key=lambda row: order[row.pk])
 
 
@@ -157,7 +170,9 @@ def take_verifications(connection: sa.Connection, limit: int, terms: Terms) -> l
         .where(_R.c.id.in_(due))
         .values(token=terms.token, claim_deadline=terms.deadline)
     )
-    return _read(connection, terms) if claimed.rowcount else []
+    if not claimed.rowcount:
+        return []
+    return _read(connection, terms, _claimed(connection.dialect.name, *_OF_THE_YES))
 
 
 def verifications(connection: sa.Connection, account_id: int) -> int:
@@ -198,6 +213,8 @@ def free(connection: sa.Connection, account_id: int) -> int:
     sent: it is marked as touched. A verification stays one. What a conflict waits for is set
     aside now.
     """
+    held = sa.select(_R.c.id).where(_R.c.account_id == account_id, _R.c.token.is_not(None))
+    lock(connection, connection.execute(held).scalars().all())
     quarantined = _R.c.quarantine_reason.is_not(None)
     freed = connection.execute(
         sa.update(_R)
@@ -297,14 +314,14 @@ def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
 
 
 @cache
-def _claimed(dialect: str) -> sa.Select[str]:
+def _claimed(dialect: str, *more: sa.ColumnElement[Any]) -> sa.Select[str]:
     same_sweep = _R.c.sweep_id == sa.bindparam("the_sweep_id", type_=sa.Text)
     columns = (
         *(_R.c.id, _R.c.response_id, _R.c.label_set_id, _R.c.claims, _R.c.token, _R.c.state),
         *(_R.c.created_at, _R.c.registered_at, _R.c.item, _R.c.salt, _R.c.parent_id),
         *(_R.c.attempts, _R.c.ambiguous, _R.c.failures, _R.c.touched),
         *(_R.c.first_attempt_at, _R.c.last_attempt_at, _R.c.yes_at, _R.c.yes_key),
-        *(sa.case((same_sweep, _R.c.outcome)), _R.c.record_seq),
+        *(sa.case((same_sweep, _R.c.outcome)), _R.c.record_seq, *more),
     )
     return sa.select(database.as_array(dialect, *columns)).where(
         _R.c.account_id == sa.bindparam("the_account_id", type_=sa.BigInteger),
@@ -313,13 +330,13 @@ def _claimed(dialect: str) -> sa.Select[str]:
     )
 
 
-def _read(connection: sa.Connection, terms: Terms) -> list[Claim]:
+def _read(connection: sa.Connection, terms: Terms, statement: sa.Select[str]) -> list[Claim]:
     text = connection.execute(
-        _claimed(connection.dialect.name),
+        statement,
         {
             "the_account_id": terms.account_id,
             "the_sweep_id": terms.sweep_id,
             "the_token": terms.token,
         },
     ).scalar_one()
-    return [Claim._make(row) for row in json.loads(text or "[]")]
+    return [Claim(*row) for row in json.loads(text or "[]")]

@@ -99,15 +99,32 @@ def _plain(fault: exc.SQLAlchemyError) -> str:
     return f"the ledger could not be used: {text[0] if text else type(fault).__name__}"
 
 
+_UPGRADE: Final = "run: sweeper db upgrade"
+_REACH: Final = "is PostgreSQL running, and do the host and port in ledger.url lead to it?"
+_PERMIT: Final = "let the user that runs sweeper read and write the ledger's file and its folder"
+_HINTS: Final = (
+    ("no such table", _UPGRADE),
+    ("permission denied", "grant the role in ledger.url its rights on the ledger's tables"),
+    ("relation", _UPGRADE),
+    ("locked", "another process keeps the ledger busy; try again when it is done"),
+    ("full", "free space on the ledger's disk; nothing more is sent until then"),
+    ("not a database", "ledger.url names a file that is no ledger: name the right one"),
+    ("readonly database", _PERMIT),
+    ("unable to open database file", _PERMIT),
+    ("refused", _REACH),
+    ("resolve host", _REACH),
+    ("Name or service not known", _REACH),
+    ("timeout expired", _REACH),
+    ("No such file or directory", _REACH),
+    ("password", "put the password that PostgreSQL expects into ~/.pgpass or $PGPASSWORD"),
+    ("does not exist", "make the role and the database that ledger.url names, or name others"),
+)
+"""What helps by what the database's message says; the first that fits counts."""
+
+
 def _hint(fault: exc.SQLAlchemyError) -> str:
     text = str(getattr(fault, "orig", fault))
-    if "no such table" in text or ("relation" in text and "does not exist" in text):
-        return "run: sweeper db upgrade"
-    if "locked" in text:
-        return "another process keeps the ledger busy; try again when it is done"
-    if "full" in text:
-        return "free space on the ledger's disk; nothing more is sent until then"
-    return "see: sweeper db check"
+    return next((hint for cause, hint in _HINTS if cause in text), "see: sweeper db check")
 
 
 def open_database(url: str, *, create: bool = True) -> Database:
@@ -158,11 +175,12 @@ def _check_place(path: Path, *, create: bool) -> None:
         raise errors.LedgerError(f"the ledger's folder {folder} does not exist", hint="create it")
     if not path.exists():
         if not create:
-            raise errors.LedgerError(
-                f"the ledger file {path} does not exist", hint="run: sweeper db upgrade"
-            )
+            raise errors.LedgerError(f"there is no ledger at {path}", hint=_UPGRADE)
         if not os.access(folder, os.W_OK):
-            raise errors.LedgerError(f"the ledger's folder {folder} cannot be written to")
+            raise errors.LedgerError(
+                f"the ledger's folder {folder} cannot be written to",
+                hint="give it to the user that runs sweeper: chown, or chmod u+w",
+            )
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         os.close(descriptor)
     kind = file_system(folder)

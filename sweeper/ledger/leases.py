@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -31,14 +32,13 @@ class Lease:
 def file_lock(db: database.Database) -> Iterator[None]:
     """Hold an SQLite ledger for one sweeper; the system frees it when the process ends.
 
-    Raises LedgerBusy where another process holds it. PostgreSQL has leases instead.
+    Raises LedgerBusy where another process holds it, LedgerError where the ledger has several
+    hard links or its lock file cannot be opened. PostgreSQL has leases instead.
     """
     if db.path is None:
         yield
         return
-    place = db.path.resolve()  # one lock for one file, whatever names it has
-    path = place.with_name(place.name + ".lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = _lock_file(db.path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,6 +50,27 @@ def file_lock(db: database.Database) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock_file(ledger: Path) -> int:
+    """Open the one file whose lock stands for the ledger, whatever symbolic link leads to it."""
+    place = ledger.resolve()
+    names = place.stat().st_nlink
+    if names > 1:
+        raise errors.LedgerError(
+            f"the ledger file {place} has {names} names (hard links), and each would be locked"
+            " by itself",
+            hint=f"keep one of them; find / -samefile {place} names them all",
+        )
+    path = place.with_name(place.name + ".lock")
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as fault:
+        raise errors.LedgerError(
+            f"the lock file {path} cannot be opened: {fault.strerror}",
+            hint="run sweeper as the user who owns the ledger; where no sweeper is at work, the"
+            " file may be removed",
+        ) from fault
 
 
 def acquire(connection: sa.Connection, account: str) -> Lease:
@@ -87,19 +108,22 @@ def renew(connection: sa.Connection, lease: Lease) -> None:
         raise _lost(lease)
 
 
-def check(connection: sa.Connection, lease: Lease | None) -> None:
+def check(connection: sa.Connection, lease: Lease | None) -> int | None:
     """Hold the lease in share mode until the transaction ends; raises LedgerBusy when it is lost.
 
-    Every claim does so: a sweeper that was frozen past its term claims nothing more.
+    Every claim does so: a sweeper that was frozen past its term claims nothing more. Returns the
+    microseconds that the lease has left, which no claim may outlast; None where there is no lease.
     """
     if lease is None:
-        return
+        return None
     held = connection.execute(
         sa.select(tables.leases.c.expires_at).where(*_is(lease)).with_for_update(read=True)
     ).one_or_none()
     # The clock is read when the lock is had: waiting for it may have taken long.
-    if held is None or held.expires_at <= _now(connection):
+    left: int = 0 if held is None else held.expires_at - _now(connection)
+    if left <= 0:
         raise _lost(lease)
+    return left
 
 
 def release(connection: sa.Connection, lease: Lease) -> None:

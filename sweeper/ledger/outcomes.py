@@ -3,10 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
-from typing import Final, NamedTuple
+from functools import cache, partial
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -30,8 +30,10 @@ Fence = tuple[int, str]
 class Settled:
     """One claim and what is to be written of it; times in microseconds.
 
-    `unsent` gives the claim back: nothing reached the wire. `answer` and `status` stand with the
-    attempt. `entry` is the record, which every outcome has.
+    `unsent` gives the claim back: nothing reached the wire. `at` is the time of the answer;
+    `answer` and `status` stand with the attempt. `yes_date` and `yes_request_id` are kept of a yes
+    that is to be verified. `entry` is the record, which every outcome has; `late_entry` makes the
+    one of a yes that has none of its own, should it come too late.
     """
 
     claim: claims.Claim
@@ -44,17 +46,23 @@ class Settled:
     policy: str | None = None
     due_at: int | None = None
     deadline_at: int | None = None
+    policies_sha256: str | None = None
+    yes_date: int | None = None
+    yes_request_id: str | None = None
     entry: Entry | None = None
+    late_entry: Callable[[], Entry] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """What one settling transaction did.
 
-    `late` were fenced off, but recorded. `freed` are the responses that the gone ones continued.
+    `late` were fenced off, but recorded. `known` had been written before: the word of that commit
+    was lost. `freed` are the responses that the gone ones continued.
     """
 
     late: frozenset[Fence]
+    known: frozenset[Fence]
     freed: tuple[int, ...]
 
 
@@ -63,18 +71,25 @@ def settle(
 ) -> Written:
     """Settle a batch; a claim whose token is no longer the response's changes no state.
 
-    Its answer is still written down, as a late outcome: what was seen is never dropped.
+    Its answer is still written down, as a late outcome: what was seen is never dropped. What was
+    settled before is not written again.
     """
     if not batch:
-        return Written(late=frozenset(), freed=())
+        return Written(late=frozenset(), known=frozenset(), freed=())
     held, conflicting = _held(connection, batch)
     fenced = [row for index, row in enumerate(batch) if index in held]
-    late = frozenset(row.claim.fence for index, row in enumerate(batch) if index not in held)
-    seqs = _record(connection, batch, late, now)
+    others = [row for index, row in enumerate(batch) if index not in held]
+    known = _known(connection, others)
+    lost = [row for row in others if row.claim.fence not in known]
+    late = frozenset(row.claim.fence for row in lost)
+    new = [row for row in batch if row.claim.fence not in known] if known else batch
+    seqs = _record(connection, new, late, now)
     statements = _statements(connection.dialect.name)
-    attempts = [_attempt(row) for row in batch if not row.claim.is_verification]
+    attempts = [_attempt(row) for row in new if not row.claim.is_verification]
     if attempts:
         connection.execute(statements.attempts, {"answered": json.dumps(attempts)})
+    if said := [_yes(row) for row in lost if row.settlement.yes]:
+        connection.execute(statements.late_yes, {"said": json.dumps(said)})
     for verdict, rows in _by_verdict(fenced).items():
         values = json.dumps([_values(row, seqs) for row in rows])
         shared = {**verdict._asdict(), "the_sweep_id": sweep_id}
@@ -85,13 +100,15 @@ def settle(
         for row in fenced
         if row.settlement.state is State.GONE and row.claim.parent_id is not None
     }
-    return Written(late=late, freed=tuple(sorted(freed)))
+    return Written(late=late, known=known, freed=tuple(sorted(freed)))
 
 
 class _Statements(NamedTuple):
     held: sa.Select[str]
+    known: sa.Select[int]
     settle: sa.Update
     attempts: sa.Update
+    late_yes: sa.Update
 
 
 class _Verdict(NamedTuple):
@@ -107,6 +124,7 @@ class _Verdict(NamedTuple):
     the_yes: int
     the_yes_key: str | None
     the_policy: str | None
+    the_policies: str | None
     the_quarantine: str | None
 
 
@@ -136,20 +154,58 @@ def _statements(dialect: str) -> _Statements:
             unsent=done.c.unsent,
         )
     )
-    return _Statements(held=held, settle=_settle(dialect), attempts=attempts)
+    return _Statements(
+        held=held,
+        known=_written_before(dialect),
+        settle=_settle(dialect),
+        attempts=attempts,
+        late_yes=_late_yes(dialect),
+    )
+
+
+def _written_before(dialect: str) -> sa.Select[int]:
+    """The places of claims that were settled: by their attempts, or a verification's last token."""
+    one = database.rows_for(dialect, "claimed", "pk", "token:text", "number")
+    table = tables.attempts
+    answered = sa.exists().where(
+        table.c.response_pk == one.c.pk,
+        table.c.number == one.c.number,
+        table.c.token == one.c.token,
+        table.c.answered_at.is_not(None),
+    )
+    return sa.select(one.c.ord).where(
+        _R.c.id == one.c.pk, sa.or_(answered, _R.c.settled_token == one.c.token)
+    )
+
+
+def _late_yes(dialect: str) -> sa.Update:
+    """Keep a yes that came too late: whatever is found of the response later, we may have done."""
+    new = database.rows_for(dialect, "said", *("pk", "at", "key:text", "date", "request_id:text"))
+    return (
+        sa.update(_R)
+        .where(_R.c.id == new.c.pk, _R.c.state != "gone", _R.c.yes_at.is_(None))
+        .values(
+            touched=1,
+            yes_at=new.c.at,
+            yes_key=new.c.key,
+            yes_date=new.c.date,
+            yes_request_id=new.c.request_id,
+        )
+    )
 
 
 def _settle(dialect: str) -> sa.Update:
     """Say of rows what their one verdict says: what is bound once is not read for each of them."""
     columns = ("pk", "at", "next_try_at", "verify_at", "due_at", "deadline_at", "record_seq")
-    new = database.rows_for(dialect, "rows", *columns)
-    texts = ("state", "outcome", "yes_key", "policy", "quarantine", "sweep_id")
+    new = database.rows_for(dialect, "rows", *columns, "yes_date", "yes_request_id:text")
+    texts = ("state", "outcome", "yes_key", "policy", "policies", "quarantine", "sweep_id")
     said = {name: sa.bindparam(f"the_{name}", type_=sa.Text) for name in texts}
     numbers = ("verified", "touched", "ambiguous", "counted", "unsent", "yes")
     told = {name: sa.bindparam(f"the_{name}", type_=sa.Integer) for name in numbers}
     aside = sa.and_(said["state"] == "live", _R.c.quarantine_reason.is_not(None))
     unsent = told["unsent"]
-    kept = sa.func.coalesce
+    kept, verified = sa.func.coalesce, _R.c.state == "verifying"
+    if_yes = partial(_either, told["yes"] == 1)
     return (
         sa.update(_R)
         .where(_R.c.id == new.c.pk)
@@ -158,6 +214,7 @@ def _settle(dialect: str) -> sa.Update:
             quarantine_reason=kept(said["quarantine"], _R.c.quarantine_reason),
             token=None,
             claim_deadline=None,
+            settled_token=_either(verified, _R.c.token, _R.c.settled_token),
             outcome=kept(said["outcome"], _R.c.outcome),
             sweep_id=sa.case((said["outcome"].is_not(None), said["sweep_id"]), else_=_R.c.sweep_id),
             verified=told["verified"],
@@ -169,15 +226,24 @@ def _settle(dialect: str) -> sa.Update:
             last_attempt_at=_sent(unsent, sa.func.max, _R.c.last_attempt_at),
             next_try_at=new.c.next_try_at,
             verify_at=new.c.verify_at,
-            yes_at=sa.case((told["yes"] == 1, new.c.at), else_=_R.c.yes_at),
+            yes_at=if_yes(new.c.at, _R.c.yes_at),
             yes_key=kept(said["yes_key"], _R.c.yes_key),
+            yes_date=if_yes(new.c.yes_date, _R.c.yes_date),
+            yes_request_id=if_yes(new.c.yes_request_id, _R.c.yes_request_id),
             finished_at=sa.case((said["state"] == "gone", new.c.at)),
             policy=kept(said["policy"], _R.c.policy),
             due_at=kept(new.c.due_at, _R.c.due_at),
             deadline_at=kept(new.c.deadline_at, _R.c.deadline_at),
+            policies_sha256=kept(said["policies"], _R.c.policies_sha256),
             record_seq=kept(new.c.record_seq, _R.c.record_seq),
         )
     )
+
+
+def _either(
+    condition: sa.ColumnElement[bool], one: sa.ColumnElement[Any], otherwise: sa.ColumnElement[Any]
+) -> sa.ColumnElement[Any]:
+    return sa.case((condition, one), else_=otherwise)
 
 
 def _sent(
@@ -209,25 +275,35 @@ def _held(
     return frozenset(index for index, _ in found), conflicting
 
 
+def _known(connection: sa.Connection, others: Sequence[Settled]) -> frozenset[Fence]:
+    """Those of the claims that hold no longer because they were settled before."""
+    if not others:
+        return frozenset()
+    statement = _statements(connection.dialect.name).known
+    told = [[*row.claim.fence, row.claim.number] for row in others]
+    found = connection.execute(statement, {"claimed": json.dumps(told)}).scalars()
+    return frozenset(others[index].claim.fence for index in found)
+
+
 def _record(
     connection: sa.Connection, batch: Sequence[Settled], late: frozenset[Fence], now: int
 ) -> Mapping[int, int]:
     entries: list[Entry] = []
     owners: list[Fence] = []
     for row in batch:
-        if row.entry is None:
-            continue
-        lost = row.claim.fence in late
-        entries.append(
-            Entry(type=RecordType.DELETION_LATE_OUTCOME, fields=row.entry.fields)
-            if lost
-            else row.entry
-        )
-        owners.append(row.claim.fence)
+        entry = _late_entry(row) if row.claim.fence in late else row.entry
+        if entry is not None:
+            entries.append(entry)
+            owners.append(row.claim.fence)
     if not entries:
         return {}
     seqs = records.append(connection, entries, now=now)
     return {fence[0]: seq for fence, seq in zip(owners, seqs, strict=True) if fence not in late}
+
+
+def _late_entry(row: Settled) -> Entry | None:
+    entry = row.late_entry() if row.entry is None and row.late_entry is not None else row.entry
+    return entry and replace(entry, type=RecordType.DELETION_LATE_OUTCOME)
 
 
 def _attempt(row: Settled) -> list[object]:
@@ -236,6 +312,10 @@ def _attempt(row: Settled) -> list[object]:
         *(claim.pk, claim.number, claim.token),
         *(row.at, row.answer, row.status, int(row.unsent)),
     ]
+
+
+def _yes(row: Settled) -> list[object]:
+    return [row.claim.pk, row.at, row.key, row.yes_date, row.yes_request_id]
 
 
 def _by_verdict(fenced: Sequence[Settled]) -> Mapping[_Verdict, Sequence[Settled]]:
@@ -258,6 +338,7 @@ def _verdict(row: Settled) -> _Verdict:
         the_yes=int(settlement.yes),
         the_yes_key=row.key if settlement.yes else None,
         the_policy=row.policy,
+        the_policies=row.policies_sha256,
         the_quarantine="rejected" if settlement.state is State.QUARANTINED else None,
     )
 
@@ -268,6 +349,7 @@ def _values(row: Settled, seqs: Mapping[int, int]) -> list[object]:
         *(row.claim.pk, row.at),
         *(_optional_us(settlement.next_try_at), _optional_us(settlement.verify_at)),
         *(row.due_at, row.deadline_at, seqs.get(row.claim.pk)),
+        *(row.yes_date, row.yes_request_id),
     ]
 
 

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from sweeper.ledger import database, tables
+from sweeper.ledger import backlog, database, tables
 
 _R = tables.responses
 _A = tables.accounts
@@ -41,29 +42,73 @@ class Attempt:
     status: int | None
 
 
-def overdue(connection: sa.Connection, cuts: Sequence[tuple[int, int]]) -> Mapping[int, Overdue]:
-    """Count, by label set, what was created at or before its cut-off and is not gone."""
-    cut = database.rows(connection, "cuts", "label_set_id", "cutoff")
-    found: dict[int, Overdue] = {}
-    for state in (_LIVE, _CLAIMED, _VERIFYING, _QUARANTINED):
-        narrowed = _R.c.token.is_not(None) if state is _CLAIMED else sa.true()
-        statement = (
-            sa.select(_R.c.label_set_id, sa.func.count(), sa.func.min(_R.c.created_at))
-            .where(
-                _R.c.label_set_id == cut.c.label_set_id,
-                _R.c.created_at <= cut.c.cutoff,
-                _R.c.state == state,
-                narrowed,
-            )
-            .group_by(_R.c.label_set_id)
-        )
-        for key, count, oldest in connection.execute(statement, {"cuts": json.dumps(cuts)}):
-            known = found.get(key)
-            found[key] = Overdue(
-                count=count + (known.count if known else 0),
-                oldest_created_at=min(oldest, known.oldest_created_at) if known else oldest,
-            )
+def overdue(db: database.Database, cuts: Sequence[tuple[int, int]]) -> Mapping[int, Overdue]:
+    """Count, by label set, what was created at or before its cut-off and is not gone.
+
+    What lives or is set aside is a range of an index for each label set, read in transactions of
+    their own; what is being deleted or verified is little, and read at once.
+    """
+    found = _moving(db, cuts)
+    for label_set_id, cutoff in cuts:
+        counts = backlog.due(db, backlog.Cut(label_set_id, cutoff), 0, lambda: False)
+        values = {"label_set_id": label_set_id, "cutoff": cutoff}
+        with db.read() as connection:
+            number, oldest_aside = connection.execute(_overdue_aside(), values).one()
+            oldest = connection.execute(_oldest(), values).scalar_one_or_none()
+        ages = [at for at in (oldest, oldest_aside) if at is not None]
+        if ages:
+            late = Overdue(count=sum(counts) + number, oldest_created_at=min(ages))
+            found[label_set_id] = _both(late, found.get(label_set_id))
     return found
+
+
+def _moving(db: database.Database, cuts: Sequence[tuple[int, int]]) -> dict[int, Overdue]:
+    cutoffs = dict(cuts)
+    found: dict[int, Overdue] = {}
+    for state in (_CLAIMED, _VERIFYING):
+        narrowed = _R.c.token.is_not(None) if state is _CLAIMED else sa.true()
+        statement = sa.select(_R.c.label_set_id, _R.c.created_at).where(
+            _R.c.state == state, narrowed
+        )
+        with db.read() as connection:
+            streamed = connection.execution_options(yield_per=5000).execute(statement)
+            for key, created_at in streamed:
+                if key in cutoffs and created_at <= cutoffs[key]:
+                    late = Overdue(count=1, oldest_created_at=created_at)
+                    found[key] = _both(late, found.get(key))
+    return found
+
+
+def _both(one: Overdue, other: Overdue | None) -> Overdue:
+    if other is None:
+        return one
+    return Overdue(
+        count=one.count + other.count,
+        oldest_created_at=min(one.oldest_created_at, other.oldest_created_at),
+    )
+
+
+@cache
+def _overdue_aside() -> sa.Select[Any]:
+    columns: tuple[Any, ...] = (sa.func.count(), sa.func.min(_R.c.created_at))
+    return sa.select(*columns).where(_R.c.state == _QUARANTINED, *_in_cut())
+
+
+@cache
+def _oldest() -> sa.Select[Any]:
+    return (
+        sa.select(_R.c.created_at)
+        .where(_R.c.state == _LIVE, *_in_cut())
+        .order_by(_R.c.created_at)
+        .limit(1)
+    )
+
+
+def _in_cut() -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        _R.c.label_set_id == sa.bindparam("label_set_id", type_=tables.BIG),
+        _R.c.created_at <= sa.bindparam("cutoff", type_=tables.BIG),
+    )
 
 
 def aside(connection: sa.Connection) -> Mapping[str, Mapping[str, int]]:
@@ -127,6 +172,7 @@ def open_outcomes(connection: sa.Connection, cuts: Sequence[tuple[int, int]]) ->
             _R.c.label_set_id == cut.c.label_set_id,
             _R.c.created_at <= cut.c.cutoff,
             _R.c.state == _LIVE,
+            _R.c.outcome.is_not(None),  # said for the partial index of these
             _R.c.outcome.in_(OUTCOMES_OPEN),
         )
         .group_by(_R.c.outcome)

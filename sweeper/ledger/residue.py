@@ -2,20 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from sweeper.ledger import claims, database, tables
+from sweeper.ledger import claims, database, responses, tables
 
 _R = tables.responses
 _LIVE: sa.ColumnElement[str] = sa.literal_column("'live'")
 _CLAIMED: sa.ColumnElement[str] = sa.literal_column("'claimed'")
 _VERIFYING: sa.ColumnElement[str] = sa.literal_column("'verifying'")
 _QUARANTINED: sa.ColumnElement[str] = sa.literal_column("'quarantined'")
+
+_NEVER: Final = -(2**63)
+_EVER: Final = 2**63 - 1
+"""A cut-off before and one after everything."""
 
 _PAGE: Final = 20_000
 UNTRIED: Final = "untried"
@@ -102,41 +106,69 @@ def _reasons(dialect: str) -> sa.Select[str]:
 
 
 def elsewhere(
-    connection: sa.Connection, cuts: Iterable[tuple[int, int]], newest_pk: int
-) -> Mapping[tuple[int, str], int]:
-    """Count what is due but not live, by (label set, reason).
+    db: database.Database,
+    cuts: Iterable[tuple[int, int]],
+    newest_pk: int,
+    *,
+    configured: Collection[str],
+) -> Counter[str]:
+    """Count what is due but not live, by reason; each label set in a transaction of its own.
 
-    `verifying` is everything whose yes is not yet verified, `quarantined` what is due or has no
-    time of creation, `stopped` what another process or a crash left claimed.
+    `verifying` is everything whose yes is not yet verified, `stopped` what another process or a
+    crash left claimed. `quarantined` is what is due, what has no time of creation, and
+    everything at accounts that are not `configured`, where no policy can tell what is due.
     """
-    cut = database.rows(connection, "cuts", "label_set_id", "cutoff")
-    values = {"cuts": json.dumps([list(one) for one in cuts]), "newest_pk": newest_pk}
-    due = sa.and_(_R.c.label_set_id == cut.c.label_set_id, _R.c.created_at <= cut.c.cutoff)
-    known = _R.c.id <= sa.bindparam("newest_pk", type_=tables.BIG)
-    counted: Counter[tuple[int, str]] = Counter()
-    for state, reason, condition in (
-        (_CLAIMED, "stopped", sa.and_(_R.c.token.is_not(None), due)),
-        (_QUARANTINED, "quarantined", due),
-    ):
-        statement: sa.Select[Any] = (
-            sa.select(_R.c.label_set_id, sa.func.count())
-            .where(_R.c.state == state, known, condition)
-            .group_by(_R.c.label_set_id)
+    due = dict(cuts)
+    with db.read() as connection:
+        sets = responses.label_sets(connection)
+        claimed = connection.execute(_claimed(), {"newest_pk": newest_pk}).all()
+        verifying = connection.execute(_verifying()).scalar_one()
+    stopped = sum(at <= due.get(label_set_id, _NEVER) for label_set_id, at in claimed)
+    counted = Counter(stopped=stopped, verifying=verifying)
+    for one in sets:
+        is_ours = one.account in configured
+        values = {
+            "label_set_id": one.id,
+            "cutoff": due.get(one.id, _NEVER) if is_ours else _EVER,
+            "newest_pk": newest_pk if is_ours else _EVER,
+        }
+        with db.read() as connection:
+            for statement in _aside():
+                counted["quarantined"] += connection.execute(statement, values).scalar_one()
+    return +counted
+
+
+# Small partial indexes answer these. They are passed over where a condition on the key itself
+# would let the table be walked in its order, so the key is hidden in a sum.
+_KNOWN: Final = (_R.c.id + sa.literal_column("0")) <= sa.bindparam("newest_pk", type_=tables.BIG)
+
+
+@cache
+def _claimed() -> sa.Select[Any]:
+    """What is claimed at this moment: no more than a few seconds' work for each sweeper."""
+    return sa.select(_R.c.label_set_id, _R.c.created_at).where(
+        _R.c.state == _CLAIMED, _R.c.token.is_not(None), _KNOWN
+    )
+
+
+@cache
+def _verifying() -> sa.Select[Any]:
+    return sa.select(sa.func.count()).select_from(_R).where(_R.c.state == _VERIFYING)
+
+
+@cache
+def _aside() -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Of one label set: what is due by the cut-off, and what has no time of creation."""
+    of_one = (
+        sa.select(sa.func.count())
+        .select_from(_R)
+        .where(
+            _R.c.state == _QUARANTINED,
+            _R.c.label_set_id == sa.bindparam("label_set_id", type_=tables.BIG),
         )
-        for label_set_id, number in connection.execute(statement, values):
-            counted[label_set_id, reason] += number
-    for state, reason, more in (
-        (_VERIFYING, "verifying", sa.true()),
-        (_QUARANTINED, "quarantined", _R.c.created_at.is_(None)),
-    ):
-        statement = (
-            sa.select(_R.c.label_set_id, sa.func.count())
-            .where(_R.c.state == state, more)
-            .group_by(_R.c.label_set_id)
-        )
-        for label_set_id, number in connection.execute(statement):
-            counted[label_set_id, reason] += number
-    return counted
+    )
+    cutoff = sa.bindparam("cutoff", type_=tables.BIG)
+    return of_one.where(_R.c.created_at <= cutoff, _KNOWN), of_one.where(_R.c.created_at.is_(None))
 
 
 def oldest(connection: sa.Connection, label_set_id: int) -> int | None:

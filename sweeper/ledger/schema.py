@@ -122,7 +122,10 @@ def _new_file(target: Path) -> Iterator[None]:
             f"{target} exists already", hint="name a file that does not exist"
         ) from None
     except OSError as fault:
-        raise errors.LedgerError(f"{target} cannot be made: {fault.strerror}") from fault
+        raise errors.LedgerError(
+            f"{target} cannot be made: {fault.strerror}",
+            hint="name a new file in a folder that exists and that you may write to",
+        ) from fault
     try:
         yield
     except (sqlite3.Error, OSError) as fault:

@@ -14,6 +14,7 @@ _SEEN = tables.sightings
 _NEVER = 2**63 - 1
 
 _LIVE: sa.ColumnElement[str] = sa.literal_column("'live'")
+_ALREADY_ABSENT: sa.ColumnElement[str] = sa.literal_column("'already_absent'")
 
 
 def save(
@@ -85,22 +86,26 @@ def newest(
 
 
 def absent_since_yes(connection: sa.Connection, account_id: int, most: int) -> Sequence[str]:
-    """Responses that were first tried since the provider's last yes and settled as absent."""
-    first = tables.attempts
+    """Responses that settled as already absent since the provider's last yes, oldest first."""
     last_yes = sa.select(sa.func.coalesce(_A.c.last_yes_at, 0)).where(_A.c.id == account_id)
     return (
         connection.execute(
             sa.select(_R.c.response_id)
-            .join_from(first, _R, first.c.response_pk == _R.c.id)
             .where(
-                first.c.account_id == account_id,
-                first.c.is_first == sa.literal_column("1"),
-                first.c.claimed_at >= last_yes.scalar_subquery(),
-                _R.c.outcome == "already_absent",
+                _R.c.account_id == account_id,
+                _R.c.outcome == _ALREADY_ABSENT,
+                _R.c.finished_at >= last_yes.scalar_subquery(),
             )
-            .order_by(first.c.claimed_at)
+            .order_by(_R.c.finished_at, _R.c.id)
             .limit(most)
         )
         .scalars()
         .all()
     )
+
+
+def forget(connection: sa.Connection, account_id: int) -> None:
+    """Drop what keys have seen at an account: its name has been bound to another one."""
+    connection.execute(sa.update(_A).where(_A.c.id == account_id).values(get_seen_key=None))
+    sets = sa.select(_SETS.c.id).where(_SETS.c.account_id == account_id)
+    connection.execute(sa.delete(_SEEN).where(_SEEN.c.label_set_id.in_(sets)))

@@ -27,14 +27,15 @@ def begin(connection: sa.Connection, sweep_id: str, *, now: int) -> None:
     connection.execute(sa.insert(tables.sweeps).values(id=sweep_id, started_at=now))
 
 
-def keep_policies(connection: sa.Connection, sha256: str, *, now: int) -> None:
-    """Record the set of policies that is in force, whenever it is another than before."""
+def keep_policies(connection: sa.Connection, sha256: str, *, now: int) -> bool:
+    """Record the set of policies that is in force; says whether it is another than before."""
     known = connection.execute(sa.select(tables.ledger.c.policies_sha256)).scalar_one()
     if known == sha256:
-        return
+        return False
     entry = Entry(type=RecordType.POLICY_EFFECTIVE, fields={"policies_sha256": sha256})
     records.append(connection, [entry], now=now)
     connection.execute(sa.update(tables.ledger).values(policies_sha256=sha256))
+    return True
 
 
 def finish(
@@ -44,14 +45,15 @@ def finish(
     complete: bool,
     stop_reason: str | None,
     summary: Mapping[str, object],
+    finished_at: int,
     now: int,
 ) -> None:
-    """Close a sweep with its numbers, and record them."""
+    """Close a sweep with its numbers, and record them at `now`, the time for records."""
     connection.execute(
         sa.update(tables.sweeps)
         .where(tables.sweeps.c.id == sweep_id)
         .values(
-            finished_at=now,
+            finished_at=finished_at,
             complete=int(complete),
             stop_reason=stop_reason,
             summary=json.dumps(summary, sort_keys=True),

@@ -131,16 +131,20 @@ responses = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("token", sa.Text),
     sa.Column("claim_deadline", BIG),
+    sa.Column("settled_token", sa.Text),
     sa.Column("next_try_at", BIG),
     sa.Column("verify_at", BIG),
     sa.Column("yes_at", BIG),
     sa.Column("yes_key", sa.Text),
+    sa.Column("yes_date", BIG),
+    sa.Column("yes_request_id", sa.Text),
     sa.Column("first_attempt_at", BIG),
     sa.Column("last_attempt_at", BIG),
     sa.Column("finished_at", BIG),
     sa.Column("policy", sa.Text),
     sa.Column("due_at", BIG),
     sa.Column("deadline_at", BIG),
+    sa.Column("policies_sha256", sa.Text),
     sa.Column("sweep_id", sa.Text),
     sa.Column("record_seq", BIG),
     sa.UniqueConstraint("account_id", "response_id"),
@@ -198,6 +202,21 @@ sa.Index(
     responses.c.created_at,
     sqlite_where=sa.text("state = 'quarantined'"),
     postgresql_where=sa.text("state = 'quarantined'"),
+)
+sa.Index(
+    "ix_responses_open",
+    responses.c.label_set_id,
+    responses.c.created_at,
+    responses.c.outcome,
+    sqlite_where=sa.text("state = 'live' AND outcome IS NOT NULL"),
+    postgresql_where=sa.text("state = 'live' AND outcome IS NOT NULL"),
+)
+sa.Index(
+    "ix_responses_already_absent",
+    responses.c.account_id,
+    responses.c.finished_at,
+    sqlite_where=sa.text("outcome = 'already_absent'"),
+    postgresql_where=sa.text("outcome = 'already_absent'"),
 )
 sa.Index(
     "ix_responses_children",

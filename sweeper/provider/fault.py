@@ -15,3 +15,5 @@ class Fault(StrEnum):
     CLOSED = "closed"
     PROTOCOL = "protocol"
     TOO_LARGE = "too_large"
+    WITHDRAWN = "withdrawn"
+    """Not a failure: whoever asked no longer wanted it sent."""

@@ -14,6 +14,7 @@ from sweeper.errors import ConfigurationError, SweeperError
 from sweeper.provider import trust
 from sweeper.provider.connection import Connection
 from sweeper.provider.fault import Fault
+from sweeper.provider.leave import Leave
 from sweeper.provider.reader import Reader
 from sweeper.provider.reply import Reply
 
@@ -30,6 +31,7 @@ _OF_BODIES = {b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
 _METHODS = ("DELETE", "GET")
 _PLAIN_TARGET = re.compile(r"(?:/(?!\.{1,2}(?:[/?]|$))[A-Za-z0-9._~-]+)+(?:\?[a-z]+=[a-z0-9]+)?")
 _HEAD_ONLY = "head_only"
+_LEAVE = "leave"
 _TARGET_OF = "target"
 _WHOLE = "whole"
 
@@ -49,7 +51,8 @@ class Transport(httpx.AsyncBaseTransport):
     `httpx.ConnectTimeout`: certainly not sent. From then on it is `httpx.RemoteProtocolError`,
     `httpx.ReadError` or `httpx.ReadTimeout`: perhaps carried out. The text of each is one word of
     `Fault`. No redirects, cookies, proxies, environment or decompression. httpx's extension
-    `target` is what is asked for, byte by byte, in place of the URL's path. With the extension
+    `target` is what is asked for, byte by byte, in place of the URL's path; `leave` is asked for
+    right before the question is written, and the total deadline runs from then. With the extension
     `head_only` a 2xx is read no further than its headers; the answer's extension `whole` is
     false when the body was not read to its end, and then it is empty.
     """
@@ -79,9 +82,8 @@ class Transport(httpx.AsyncBaseTransport):
         question = self._question(request)
         reader = Reader(request.method, head_only=_HEAD_ONLY in request.extensions)
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._total
-        connection = self._take() or await self._connect(end)
-        deadline = loop.call_at(end, connection.abort, Fault.TIMEOUT)
+        connection = await self._ready(request.extensions.get(_LEAVE))
+        deadline = loop.call_later(self._total, connection.abort, Fault.TIMEOUT)
         try:
             told = await connection.exchange(question, reader)
         except BaseException:
@@ -120,6 +122,21 @@ class Transport(httpx.AsyncBaseTransport):
             self._written = (headers, _block(headers))
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), target, self._written[1])
 
+    async def _ready(self, leave: Leave | None) -> Connection:
+        """A connection on which the question may be written now."""
+        connection = self._take() or await self._connect()
+        if leave is None:
+            return connection
+        may = await leave.granted()
+        if may and not connection.is_quiet:
+            connection.abort()
+            connection = self._take() or await self._connect()
+            may = leave.holds()
+        if not may:
+            self._give_back(connection)
+            raise httpx.ConnectError(Fault.WITHDRAWN)
+        return connection
+
     def _take(self) -> Connection | None:
         """The connection that was used last, if it may be used again."""
         idle, now = self._idle, asyncio.get_running_loop().time()
@@ -137,10 +154,10 @@ class Transport(httpx.AsyncBaseTransport):
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
 
-    async def _connect(self, end: float) -> Connection:
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(min(end, loop.time() + self._connect_limit)):
+            async with asyncio.timeout(min(self._total, self._connect_limit)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._alive),
                     self._host,
@@ -179,8 +196,10 @@ class Door:
         # target changes; each serves one question at a time.
         self._spare: dict[str, list[httpx.Request]] = {method: [] for method in _METHODS}
 
-    async def ask(self, method: str, target: str) -> Reply | Silence:
+    async def ask(self, method: str, target: str, leave: Leave | None = None) -> Reply | Silence:
         """Send one DELETE, or one GET of which a 2xx is read no further than its headers.
+
+        Where `leave` is refused nothing is sent, and the fault is `withdrawn`.
 
         Raises:
             SweeperError: a server could read this target in two ways; nothing was sent.
@@ -190,6 +209,7 @@ class Door:
             raise SweeperError("an address that is not plain is not sent")
         request = self._request(method)
         request.extensions[_TARGET_OF] = target.encode()
+        request.extensions[_LEAVE] = leave
         try:
             response = await self._transport.handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:

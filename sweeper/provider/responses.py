@@ -10,6 +10,7 @@ from sweeper.domain.secret import Secret
 from sweeper.errors import ConfigurationError, SecretError, SweeperError
 from sweeper.provider import address, headers, http, judgement
 from sweeper.provider.judgement import Asked
+from sweeper.provider.leave import Leave
 from sweeper.provider.profile import Profile
 
 _KEY = re.compile("[!-~]{1,4096}")
@@ -19,7 +20,9 @@ class Responses:
     """The stored responses of one account.
 
     Every method sends at most one request and returns an `Answer`, whatever happens on the way;
-    it raises only when it refuses to send. `total_deadline` bounds each call as a whole.
+    it raises only when it refuses to send. `leave` is asked for right before the request is
+    written; where it is refused, the answer is not sent, with the fault `withdrawn`.
+    `total_deadline` bounds each call as a whole, from that moment.
 
     Raises:
         ConfigurationError: the base URL, the key or the account id cannot be used.
@@ -47,25 +50,25 @@ class Responses:
             tls=tls,
         )
 
-    async def delete(self, response_id: str) -> Answer:
+    async def delete(self, response_id: str, leave: Leave | None = None) -> Answer:
         """Ask for the deletion of one response, once.
 
         Raises:
             SweeperError: this id may not be sent.
 
         """
-        return await self._ask(Asked.DELETE, self._path_of(response_id))
+        return await self._ask(Asked.DELETE, self._path_of(response_id), leave)
 
-    async def get(self, response_id: str) -> Answer:
+    async def get(self, response_id: str, leave: Leave | None = None) -> Answer:
         """Look whether one response can be read; its content is not.
 
         Raises:
             SweeperError: this id may not be sent.
 
         """
-        return await self._ask(Asked.GET, self._path_of(response_id))
+        return await self._ask(Asked.GET, self._path_of(response_id), leave)
 
-    async def account(self) -> Answer:
+    async def account(self, leave: Leave | None = None) -> Answer:
         """Ask which account the key belongs to.
 
         Raises:
@@ -74,11 +77,11 @@ class Responses:
         """
         if self._profile.account_path is None:
             raise SweeperError(f"{self._profile.name} names no account")
-        return await self._ask(Asked.ACCOUNT, self._profile.account_path)
+        return await self._ask(Asked.ACCOUNT, self._profile.account_path, leave)
 
-    async def collection(self) -> Answer:
+    async def collection(self, leave: Leave | None = None) -> Answer:
         """Look whether the list of responses answers; nothing of it is read."""
-        return await self._ask(Asked.LIST, f"{self._collection}?limit=1")
+        return await self._ask(Asked.LIST, f"{self._collection}?limit=1", leave)
 
     async def aclose(self) -> None:
         """Drop every connection; a call in flight comes back as lost."""
@@ -89,8 +92,8 @@ class Responses:
             raise SweeperError(f"{response_id[:200]!a} is not a response id that may be sent")
         return f"{self._collection}/{response_id}"
 
-    async def _ask(self, asked: Asked, target: str) -> Answer:
-        told = await self._door.ask("DELETE" if asked is Asked.DELETE else "GET", target)
+    async def _ask(self, asked: Asked, target: str, leave: Leave | None) -> Answer:
+        told = await self._door.ask("DELETE" if asked is Asked.DELETE else "GET", target, leave)
         if isinstance(told, http.Silence):
             kind = AnswerKind.LOST if told.sent else AnswerKind.NOT_SENT
             return Answer(kind=kind, fault=told.fault.value)

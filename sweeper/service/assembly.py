@@ -1,12 +1,13 @@
 """Build the parts of the program from its configuration: the only place where that is done."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from sweeper import errors
 from sweeper.config import secret
 from sweeper.config.settings import Account as AccountConfig
 from sweeper.config.settings import Config
+from sweeper.domain import response
 from sweeper.domain.pacing import Pacer
 from sweeper.domain.secret import Secret
 from sweeper.engine.account import Account, Emit, Settings
@@ -15,18 +16,23 @@ from sweeper.engine.pace import Pace
 from sweeper.engine.planning import Scope
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.sweep import Sweep
-from sweeper.ledger import accounts, database, schema, sightings
+from sweeper.ledger import accounts, database, schema
 from sweeper.ledger.database import Database
 from sweeper.provider.profile import PROFILES
 from sweeper.provider.responses import Responses
-from sweeper.service import intake
 
 
-def open_ledger(config: Config) -> Database:
-    """Open the ledger; a fresh SQLite file upgrades itself, any other schema is refused."""
-    opened = database.open_database(config.ledger_url)
+def open_ledger(config: Config, *, create: bool = True) -> Database:
+    """Open the ledger; a fresh SQLite file upgrades itself, any other schema is refused.
+
+    Without `create` no file is made, and a fresh one is refused too.
+    """
+    opened = database.open_database(config.ledger_url, create=create)
     try:
-        schema.ensure(opened)
+        if create:
+            schema.ensure(opened)
+        else:
+            schema.check(opened)
     except BaseException:
         opened.close()
         raise
@@ -68,6 +74,12 @@ def scope(config: Config, *, only: str | None = None, most: int | None = None) -
     )
 
 
+def longest_ids(config: Config) -> Callable[[str], int]:
+    """Say by the account's name how long an id may be, in characters."""
+    lengths = {str(each.name): PROFILES[each.provider].id_length for each in config.accounts}
+    return lambda account: lengths.get(account, response.LONGEST_ID)
+
+
 def watch(config: Config) -> ClockWatch:
     return ClockWatch(
         clock=Clock(), skew=config.max_clock_skew, trust_local=config.trust_local_clock
@@ -91,8 +103,6 @@ def open_account(shop: Workshop, config: AccountConfig, key: Secret) -> Account:
         row = accounts.get(connection, config.name)
         assert row is not None, "the account's row was just made"
         fingerprint = accounts.fingerprint(connection, key)
-        bound = f"{fingerprint}@{config.base_url}"
-        seen = sightings.label_sets_seen(connection, row.id, bound)
     return Account(
         settings=Settings(
             name=config.name,
@@ -109,12 +119,10 @@ def open_account(shop: Workshop, config: AccountConfig, key: Secret) -> Account:
         pace=Pace(Pacer(rate=config.rate_per_second)),
         watch=shop.watch,
         row=row,
-        key=bound,
         key_fingerprint=fingerprint,
         emit=shop.emit,
-        seen=seen,
+        seen=set(),
         pinned=config.account_id or row.pinned_account_id,
-        get_seen=row.get_seen_key == bound,
         not_found=row.not_found,
     )
 
@@ -129,5 +137,5 @@ def sweep(
         scope=bounds,
         accounts=tuple(opened),
         emit=shop.emit,
-        longest_id=intake.longest_ids(config),
+        longest_id=longest_ids(config),
     )

@@ -15,26 +15,41 @@ from sweeper.domain.plan import AccountPlan, Plan
 from sweeper.domain.response import ResponseId, State
 from sweeper.engine import planning
 from sweeper.engine.planning import Planner, Scope
-from sweeper.ledger import accounts, admission, claims, registrations, reports, responses, sweeps
+from sweeper.ledger import (
+    accounts,
+    admission,
+    backlog,
+    claims,
+    registrations,
+    reports,
+    responses,
+    sweeps,
+)
 from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.database import Database
 from sweeper.ledger.reports import Attempt
 from sweeper.ledger.responses import Response
 from sweeper.ledger.sweeps import SweepRow
-from sweeper.service import assembly, intake
+from sweeper.service import assembly
 
 
-def admit(config: Config, db: Database) -> None:
-    """Take in what applications have registered, unless the clock is known to be wrong."""
+def admit(config: Config, db: Database) -> str | None:
+    """Take in what applications have registered, unless the clock is known to be wrong.
+
+    Returns what is wrong with it where something was left out for that.
+    """
     watch = assembly.watch(config)
-    longest = intake.longest_ids(config)
-    left = True
+    longest = assembly.longest_ids(config)
+    with db.read() as connection:
+        left = registrations.waiting(connection) > 0
     while left:
         with db.write() as connection:
-            if watch.doubt(connection, trust_local=True) is not None:
-                return
+            doubt = watch.doubt(connection)
+            if doubt is not None:
+                return doubt
             now = moment.to_us(watch.clock.wall())
             left = admission.drain(connection, now=now, longest=longest).left
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +62,18 @@ class Outlook:
     takes: timedelta
 
 
-def outlooks(config: Config, db: Database, bounds: Scope) -> tuple[Plan, Sequence[Outlook]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A plan, account by account. `not_admitted_because` says why it leaves out what waits."""
+
+    plan: Plan
+    outlooks: Sequence[Outlook]
+    not_admitted_because: str | None
+
+
+def forecast(config: Config, db: Database, bounds: Scope) -> Forecast:
     """Plan as a sweep would now, and reckon how long it takes at the configured rates."""
-    admit(config, db)
+    doubt = admit(config, db)
     made = Planner(db, bounds, datetime.now(UTC)).make()
     seen = []
     for one in made.accounts:
@@ -67,7 +91,7 @@ def outlooks(config: Config, db: Database, bounds: Scope) -> tuple[Plan, Sequenc
                 takes=plan.duration(requests, 1 / Pacer(rate=account.rate_per_second).spacing),
             )
         )
-    return made, seen
+    return Forecast(plan=made, outlooks=seen, not_admitted_because=doubt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,15 +200,18 @@ class Status:
     unmatched: int
     no_account: Mapping[str, int]
     waiting_for_admission: int
+    not_admitted_because: str | None
 
     @property
     def ok(self) -> bool:
-        """Nothing is late, stopped or set aside."""
-        return not (self.late or self.stopped or self.quarantined)
+        """Nothing is late, stopped or set aside, and nothing can be so without being known."""
+        wrong = self.late or self.stopped or self.quarantined or self.not_admitted_because
+        return not wrong
 
 
 def status(config: Config, db: Database) -> Status:
-    """Read how things stand now."""
+    """Admit what is registered, and read how things stand now."""
+    doubt = admit(config, db)
     now = datetime.now(UTC)
     with db.read() as connection:
         sets = responses.label_sets(connection)
@@ -213,6 +240,7 @@ def status(config: Config, db: Database) -> Status:
         unmatched=unmatched,
         no_account=no_account,
         waiting_for_admission=waiting,
+        not_admitted_because=doubt,
     )
 
 
@@ -221,11 +249,10 @@ def _due(
 ) -> tuple[int, Mapping[str, int], Mapping[str, int]]:
     total, outcomes, elsewhere = 0, Counter[str](), Counter[str]()
     for one in ruled:
-        cut = [(one.row.id, moment.to_us(one.cutoff))]
+        cut = backlog.Cut(one.row.id, moment.to_us(one.cutoff))
+        number = sum(backlog.due(db, cut, moment.to_us(now), lambda: False))
         with db.read() as connection:
-            counts = responses.due_counts(connection, cut, moment.to_us(now))
-            outcomes.update(reports.open_outcomes(connection, cut))
-        number = sum(sum(count) for count in counts.values())
+            outcomes.update(reports.open_outcomes(connection, [cut]))
         total += number
         if config.account(one.row.account) is None and number:
             elsewhere[one.row.account] += number
@@ -235,13 +262,14 @@ def _due(
 def _late(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Sequence[Late]:
     counts: Counter[str] = Counter()
     oldest: dict[str, timedelta] = {}
+    cuts = [(one.row.id, moment.to_us(one.cutoff - one.policy.deadline)) for one in ruled]
+    found = reports.overdue(db, cuts)
     for one in ruled:
-        cutoff = one.cutoff - one.policy.deadline
-        with db.read() as connection:
-            found = reports.overdue(connection, [(one.row.id, moment.to_us(cutoff))])
-        for late in found.values():
-            name = one.policy.name
-            counts[name] += late.count
-            past = now - (moment.from_us(late.oldest_created_at) + one.keep + one.policy.deadline)
-            oldest[name] = max(past, oldest.get(name, timedelta(0)))
+        late = found.get(one.row.id)
+        if late is None:
+            continue
+        name = one.policy.name
+        counts[name] += late.count
+        past = now - (moment.from_us(late.oldest_created_at) + one.keep + one.policy.deadline)
+        oldest[name] = max(past, oldest.get(name, timedelta(0)))
     return [Late(policy=name, count=count, oldest=oldest[name]) for name, count in counts.items()]

@@ -1,17 +1,19 @@
 """Register what a file or a person gives: checked line by line, admitted batch by batch."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
+from sweeper import errors
 from sweeper.config.settings import Config
-from sweeper.domain import moment, registration, response
+from sweeper.domain import moment, registration
 from sweeper.domain.registration import Fault, Registration, Skipped
+from sweeper.engine.clock import ClockWatch
 from sweeper.ledger import admission
 from sweeper.ledger.database import Database
-from sweeper.provider import profile
+from sweeper.service import assembly
 from sweeper.service.lines import Line
 
 BATCH: Final = 20_000
@@ -56,14 +58,6 @@ class Batch:
     rejected: Sequence[Rejected]
 
 
-def longest_ids(config: Config) -> Callable[[str], int]:
-    """Say by the account's name how long an id may be, in characters."""
-    lengths = {
-        str(each.name): profile.PROFILES[each.provider].id_length for each in config.accounts
-    }
-    return lambda account: lengths.get(account, response.LONGEST_ID)
-
-
 def register(
     db: Database,
     lines: Iterable[Line],
@@ -75,14 +69,16 @@ def register(
     """Register the lines; each batch is yielded when it is committed.
 
     Who stops asking keeps what was yielded. Without a default a line must name its account,
-    unless only one is configured.
+    unless only one is configured. Raises LedgerError while the clock is known to be wrong: no
+    line is judged by it, and of that batch nothing is kept.
     """
     if default_account is None and len(config.accounts) == 1:
         default_account = config.accounts[0].name
-    longest = longest_ids(config)
+    longest = assembly.longest_ids(config)
+    watch = assembly.watch(config)
     remaining = iter(lines)
     while page := list(itertools.islice(remaining, batch)):
-        now = datetime.now(UTC)
+        now = _trusted(db, watch)
         values = [
             each.value
             if isinstance(each.value, Fault)
@@ -92,6 +88,17 @@ def register(
             for each in page
         ]
         yield _admit(db, page, values, now)
+
+
+def _trusted(db: Database, watch: ClockWatch) -> datetime:
+    with db.read() as connection:
+        doubt = watch.doubt(connection)
+    if doubt is not None:
+        raise errors.LedgerError(
+            f"nothing more was registered, because the clock may be wrong: {doubt}",
+            hint="mend the time service, then register it again: what is known is only counted",
+        )
+    return watch.clock.wall()
 
 
 def _admit(

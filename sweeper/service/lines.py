@@ -74,18 +74,19 @@ def _distinct(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
 def of_csv(stream: BinaryIO) -> Iterator[Line]:
     """Read CSV with a header; `labels` is a JSON object, `label.X` the value of label X.
 
-    Raises UsageError for a header that cannot be used. An empty cell is an absent value.
+    Raises InvalidRegistration for a header that cannot be used. An empty cell is an absent value.
     """
     # What is no UTF-8 becomes lone surrogates, which no value of a registration may hold.
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
     try:
         rows = csv.reader(text, strict=True)
-        header = _header(next(rows, []))
-        for values in _rows(rows):
+        read = (values for values in _rows(rows) if values)
+        header = _header(next(read, ()))
+        for values in read:
             number = rows.line_num
             if isinstance(values, Fault):
                 yield Line(number=number, value=values)
-            elif values:
+            else:
                 yield Line(number=number, value=_row(header, values))
     finally:
         text.detach()
@@ -101,15 +102,19 @@ def _rows(rows: Iterator[list[str]]) -> Iterable[list[str] | Fault]:
             yield Fault(reason="not_csv", detail=str(error))
 
 
-def _header(names: Sequence[str]) -> Sequence[str]:
+def _header(names: Sequence[str] | Fault) -> Sequence[str]:
+    if isinstance(names, Fault):
+        raise errors.InvalidRegistration(f"the header is no CSV: {names.detail}")
+    if not names:
+        return names
     unknown = [name for name in names if name not in _COLUMNS and not name.startswith(_LABEL)]
     if unknown:
-        raise errors.UsageError(
+        raise errors.InvalidRegistration(
             f"unknown column {unknown[0]!r} in the header",
             hint=f"known are {', '.join(sorted(_COLUMNS))} and label.NAME",
         )
     if len(set(names)) != len(names) or not {"id", "created_at"} <= set(names):
-        raise errors.UsageError(
+        raise errors.InvalidRegistration(
             "the first line must be a header with id and created_at, and no column twice"
         )
     return names

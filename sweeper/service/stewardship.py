@@ -79,9 +79,9 @@ def reset(
             row = accounts.get(connection, name)
             assert row is not None, "an account that was checked has a row"
             now = moment.to_us(assembly.watch(config).clock.wall())
-            closed = accounts.close_breakers(connection, row, Breaker, reason=reason, now=now)
             seen = NotFound(recent="", expect_absent=expect_absent)
             accounts.save_not_found(connection, row.id, seen)
+            closed = accounts.close_breakers(connection, row, Breaker, reason=reason, now=now)
     return replace(checked, waits_for=()), closed
 
 
@@ -179,7 +179,7 @@ def _ignore(_happened: Event) -> None:
 
 
 def _checked(account: Account, result: str, waiting: tuple[Breaker, ...]) -> Checked:
-    sighting = account.watch.sighting
+    sighting = account.watch.sighting(account.name)
     return Checked(
         account=account.name,
         result=result,

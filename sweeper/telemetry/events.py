@@ -1,7 +1,10 @@
 """Turn events into log lines: one static name each, flat fields, no key and no content."""
 
+import dataclasses
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, assert_never
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from sweeper.domain import event
 from sweeper.domain.event import Event
@@ -10,6 +13,18 @@ from sweeper.domain.summary import rfc3339
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+_Plain = (
+    event.SweepStarted
+    | event.AccountChecked
+    | event.BreakerClosed
+    | event.PoliciesChanged
+    | event.GuardRefused
+    | event.ClaimsFreed
+    | event.ClockDoubted
+    | event.Throttled
+)
+"""Events that are logged as they are, field by field."""
 
 
 class EventLog:
@@ -23,35 +38,20 @@ class EventLog:
         match happened:
             case event.ResponseSettled():
                 self._settled(happened)
+            case event.OutcomeUnwritten():
+                self._unwritten(happened)
             case event.BreakerOpened():
                 self._breaker(happened)
-            case event.SweepStarted():
-                self._logger.info(
-                    happened.name,
-                    sweep_id=happened.sweep_id,
-                    due=happened.due,
-                    planned=happened.planned,
-                    ids_sha256=dict(happened.ids_sha256),
-                )
             case event.SweepFinished():
                 numbers = {key: value for key, value in happened.numbers.items() if key != "type"}
                 log = self._logger.info if happened.complete else self._logger.warning
                 log(happened.name, **numbers)
-            case event.AccountChecked():
-                self._logger.info(happened.name, account=happened.account, result=happened.result)
-            case event.ClaimsFreed():
-                self._logger.warning(happened.name, account=happened.account, count=happened.count)
             case event.ClockDoubted() | event.GuardRefused():
-                self._logger.error(happened.name, account=happened.account, detail=happened.detail)
-            case event.Throttled():
-                self._logger.warning(
-                    happened.name,
-                    account=happened.account,
-                    pause_seconds=_seconds(happened.pause),
-                    rate_per_second=round(happened.rate_per_second, 3),
-                )
+                self._logger.error(happened.name, **_fields(happened))
+            case event.ClaimsFreed() | event.Throttled():
+                self._logger.warning(happened.name, **_fields(happened))
             case _:
-                assert_never(happened)
+                self._logger.info(happened.name, **_fields(happened))
 
     def _settled(self, happened: event.ResponseSettled) -> None:
         fields: dict[str, object] = {
@@ -78,6 +78,17 @@ class EventLog:
             case _:
                 self._logger.info(happened.name, **fields)
 
+    def _unwritten(self, happened: event.OutcomeUnwritten) -> None:
+        fields: dict[str, object] = {
+            "sweep_id": happened.sweep_id,
+            "account": happened.account,
+            "answer": happened.answer,
+            "status": happened.status,
+        }
+        if self._response_ids:
+            fields["response_id"] = happened.response_id
+        self._logger.error(happened.name, **fields)
+
     def _breaker(self, happened: event.BreakerOpened) -> None:
         fields: dict[str, object] = {
             "account": happened.account,
@@ -89,6 +100,23 @@ class EventLog:
         if happened.settled_absent and self._response_ids:
             fields["settled_absent_since_last_yes"] = list(happened.settled_absent)
         self._logger.error(happened.name, **fields)
+
+
+def _fields(happened: _Plain) -> dict[str, object]:
+    """The event's own fields, in the order in which it names them."""
+    fields: dict[str, object] = {}
+    for each in dataclasses.fields(happened):
+        value = getattr(happened, each.name)
+        match value:
+            case Mapping():
+                fields[each.name] = dict(value)
+            case StrEnum():
+                fields[each.name] = value.value
+            case float():
+                fields[each.name] = round(value, 3)
+            case _:
+                fields[each.name] = value
+    return fields
 
 
 def _seconds(length: timedelta | None) -> float | None:

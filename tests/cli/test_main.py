@@ -166,7 +166,7 @@ def test_a_fault_of_our_own_tells_its_kind_and_place_and_not_its_text(
         (errors.LedgerBusy(), 11, "ledger_busy"),
         (errors.AccountStopped(), 12, "account_stopped"),
         (errors.SchemaMismatch(), 13, "schema"),
-        (errors.GuardRefusal(), 14, "guard"),
+        (errors.Interrupted(), 3, "interrupted"),
         (errors.UsageError(), 2, "usage"),
         (errors.SweeperError(), 1, "failed"),
         (click.ClickException("no"), 1, "failed"),

@@ -60,6 +60,8 @@ def test_a_usable_base_url_has_one_normal_form(text: str, normal: str) -> None:
         ("https://host.example:x", "port"),
         ("https://host.example:", "port"),
         ("https://host.example/a//b", "single slashes"),
+        ("https://host.example/a//", "single slashes"),
+        ("https://host_name.example", "neither a name"),
         ("https://host.example/../b", "single slashes"),
         ("https://host.example/%2e%2e", "single slashes"),
         ("https://-host.example", "neither a name"),

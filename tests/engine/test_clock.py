@@ -180,11 +180,11 @@ class TestAWatch:
     def test_a_date_is_old_after_ten_minutes_on_the_boot_clock(self) -> None:
         clock = Moved()
         watch = ClockWatch(clock=clock, skew=timedelta(minutes=2), trust_local=False)
-        assert watch.is_old
-        watch.saw(datetime.now(UTC))
-        assert not watch.is_old
-        watch.saw(None)
+        assert watch.is_old("main")
+        watch.saw("main", datetime.now(UTC))
+        assert not watch.is_old("main")
+        watch.saw("main", None)
         clock.slept = timedelta(minutes=9)
-        assert not watch.is_old
+        assert not watch.is_old("main")
         clock.slept = timedelta(minutes=11)
-        assert watch.is_old
+        assert watch.is_old("main")

@@ -251,7 +251,7 @@ class TestPauses:
         assert ended.summary.complete
         assert ended.summary.outcomes == {"deleted": 12}
         (told,) = site.told(event.Throttled)
-        assert told.pause is not None
+        assert told.pause_seconds is not None
 
     async def test_a_sweep_does_not_wait_for_what_was_refused_last(self, site: Site) -> None:
         (name,) = site.store()
@@ -358,10 +358,11 @@ class TestWhenA404Settles:
     async def test_a_routers_404_settles_nothing(self, site: Site) -> None:
         names = site.store(4)
         ended = await site.sweep(site.account("main", base_url=f"{site.sandbox.origin}/elsewhere"))
-        assert set(site.states().values()) == {("live", "not_visible")}
-        assert ended.summary.remaining_by_reason == {"not_visible": 4}
+        assert site.deleted() == []
+        assert set(site.states().values()) == {("live", None)}
+        assert ended.summary.stop_reason == "account:main:configuration"
         assert site.sandbox.kept() == frozenset(names)
-        assert registered.rows(site.db, tables.accounts)[0]["not_found_recent"] == "AAAA"
+        assert registered.rows(site.db, tables.accounts)[0]["identity"] is None
 
     async def test_the_key_of_another_account_settles_nothing(
         self, sqlite_database: Database
@@ -648,7 +649,7 @@ class TestClaimsPastTheirTime:
     async def test_what_got_no_slot_in_time_is_given_back_unsent(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sweeper.engine.drain.CLAIM_SECONDS", 0.05)
+        monkeypatch.setattr("sweeper.engine.exchange.CLAIM_SECONDS", 0.05)
         site.store(6)
         site.fault(method="DELETE", delay=0.2)
         ended = await site.sweep(site.account("main", max_in_flight=1))

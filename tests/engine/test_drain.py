@@ -53,7 +53,7 @@ class TestWhenItEnds:
     async def test_a_pause_is_waited_for_without_turning_round_or_keeping_claims(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sweeper.engine.drain.CLAIM_SECONDS", 2.0)
+        monkeypatch.setattr("sweeper.engine.exchange.CLAIM_SECONDS", 2.0)
         monkeypatch.setattr("sweeper.engine.drain._SLOTS_WITHIN", 1.0)
         site.store(6)
         site.fault(method="DELETE", after=1, times=1, status=429, retry_after=4)

@@ -136,9 +136,9 @@ def test_a_batch_that_fails_leaves_nothing(database: Database) -> None:
     def fail() -> None:
         with database.write() as connection:
             admission.admit(connection, [registration("resp_1")], NOW_US)
-            raise errors.GuardRefusal
+            raise errors.AccountStopped
 
-    with pytest.raises(errors.GuardRefusal):
+    with pytest.raises(errors.AccountStopped):
         fail()
     assert rows(database) == []
     assert rows(database, tables.label_sets) == []

@@ -353,6 +353,24 @@ def test_a_conflict_that_came_while_claimed_sets_a_freed_response_aside(
     invariants.check(database)
 
 
+def test_who_takes_back_waits_in_the_order_of_the_keys(postgresql_database: Database) -> None:
+    db = postgresql_database
+    admit(db, registration("resp_1"), registration("resp_2"))
+    second, first = only(take(db, "resp_2")), only(take(db, "resp_1"))
+    assert first.pk < second.pk
+    with ThreadPoolExecutor(1) as pool:
+        with db.write() as connection:
+            claims.lock(connection, [first.pk])
+            freed = pool.submit(lent.free, db)
+            lent.wait_for_a_lock(db)
+            connection.execute(
+                sa.select(tables.responses.c.id)
+                .where(tables.responses.c.id == second.pk)
+                .with_for_update(nowait=True)
+            )
+        assert freed.result(timeout=30) == 2
+
+
 # The daily bound
 
 

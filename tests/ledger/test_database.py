@@ -133,7 +133,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_made_only_by_those_who_may(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with pytest.raises(errors.LedgerError, match="does not exist") as refused:
+    with pytest.raises(errors.LedgerError, match="there is no ledger at") as refused:
         ledger_database.open_database(f"sqlite:///{path}", create=False)
     assert refused.value.hint == "run: sweeper db upgrade"
     assert not path.exists()
@@ -195,9 +195,9 @@ def test_a_block_that_fails_leaves_nothing(database: Database) -> None:
     def fail() -> None:
         with database.write() as connection:
             connection.execute(sa.insert(tables.accounts).values(name="main"))
-            raise errors.GuardRefusal
+            raise errors.AccountStopped
 
-    with pytest.raises(errors.GuardRefusal):
+    with pytest.raises(errors.AccountStopped):
         fail()
     with database.read() as connection:
         assert connection.execute(sa.select(tables.accounts)).all() == []

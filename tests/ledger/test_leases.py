@@ -142,7 +142,7 @@ def test_postgresql_needs_no_file(postgresql_database: Database) -> None:
 
 def test_without_a_lease_there_is_nothing_to_check(sqlite_database: Database) -> None:
     with sqlite_database.write() as connection:
-        leases.check(connection, None)
+        assert leases.check(connection, None) is None
 
 
 # PostgreSQL
@@ -153,7 +153,7 @@ def acquire(db: Database, account: str = "main") -> Lease:
         return leases.acquire(connection, account)
 
 
-def use(db: Database, work: Callable[[sa.Connection, Lease], None], lease: Lease) -> None:
+def use(db: Database, work: Callable[[sa.Connection, Lease], object], lease: Lease) -> None:
     with db.write() as connection:
         work(connection, lease)
 
@@ -258,6 +258,22 @@ def test_many_that_ask_at_once_get_one_lease(postgresql_database: Database) -> N
         got = [lease for lease in pool.map(ask, range(6)) if lease is not None]
     assert len(got) == 1
     use(postgresql_database, leases.check, got[0])
+
+
+def test_a_check_tells_how_long_the_lease_still_runs(postgresql_database: Database) -> None:
+    db = postgresql_database
+    lease = acquire(db)
+    with db.write() as connection:
+        left = leases.check(connection, lease)
+        assert left is not None
+        assert 0 < left <= leases.TERM
+        connection.execute(
+            sa.update(tables.leases).values(expires_at=tables.leases.c.expires_at - 5_000_000)
+        )
+    with db.write() as connection:
+        later = leases.check(connection, lease)
+        assert later is not None
+        assert 0 < later <= left - 5_000_000
 
 
 def test_a_claim_keeps_the_lease_from_those_who_lock_it_alone(

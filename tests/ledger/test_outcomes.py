@@ -23,6 +23,24 @@ from tests.support.registered import NOW, NOW_US, admit, by_id, registration, ro
 
 LATER = timedelta(minutes=3)
 AT = NOW_US + 5 * SECOND
+_AFTER_DELETE = (
+    lent.YES,
+    lent.DELETED,
+    GIVEN_BACK,
+    lent.REJECTED,
+    lent.again(Outcome.FAILING, touched=True),
+    lent.again(Outcome.NOT_VISIBLE),
+    lent.absent(Outcome.ALREADY_ABSENT),
+    lent.absent(Outcome.ABSENT_AFTER_ATTEMPT),
+    lent.absent(Outcome.EXPIRED_BY_PROVIDER),
+)
+_AFTER_GET = (
+    lent.VERIFIED,
+    lent.UNDECIDED,
+    lent.again(Outcome.STILL_PRESENT),
+    Settlement(state=State.VERIFYING, verify_at=NOW),
+    Settlement(state=State.GONE, outcome=Outcome.DELETED),
+)
 
 
 def records(db: Database, kind: str) -> list[dict[str, Any]]:
@@ -169,6 +187,23 @@ def test_a_verification_that_shows_nothing_changes_nothing(database: Database) -
     invariants.check(database)
 
 
+def test_a_verification_is_told_by_what_the_yes_was_got(database: Database) -> None:
+    admit(database, registration("resp_1"))
+    by = {"policy": "p", "due_at": 5, "deadline_at": 6, "policies_sha256": "aa"}
+    of_the_yes = {"yes_date": 7, "yes_request_id": "req-1"}
+    claim = only(take(database, "resp_1"))
+    settle(database, [settled(claim, lent.YES, **by, **of_the_yes)])
+    (claim,) = lent.verifications(database)
+    assert {name: getattr(claim, name) for name in by | of_the_yes} == by | of_the_yes
+    settle(database, [settled(claim, lent.again(Outcome.STILL_PRESENT))])
+    row = by_id(database)["resp_1"]
+    assert {name: row[name] for name in by | of_the_yes} == by | of_the_yes
+    settle(database, [settled(only(take(database, "resp_1")), lent.YES, policies_sha256="bb")])
+    row = by_id(database)["resp_1"]
+    assert picked(row, "policies_sha256", "policy") == ("bb", "p")
+    assert picked(row, "yes_date", "yes_request_id") == (None, None)
+
+
 def test_what_is_still_present_is_live_again_and_remembers_the_yes(database: Database) -> None:
     settle(database, [settled(verifying(database), lent.again(Outcome.STILL_PRESENT))])
     row = by_id(database)["resp_1"]
@@ -203,7 +238,7 @@ def test_each_outcome_supersedes_the_one_before(database: Database) -> None:
 
 def test_an_empty_batch_writes_nothing(database: Database) -> None:
     before = rows(database, tables.records)
-    assert settle(database, []) == outcomes.Written(late=frozenset(), freed=())
+    assert settle(database, []) == outcomes.Written(late=frozenset(), known=frozenset(), freed=())
     assert rows(database, tables.records) == before
 
 
@@ -217,8 +252,8 @@ def test_a_fenced_outcome_changes_nothing_but_is_told(database: Database) -> Non
     (new,) = take(database, "resp_1")
     before = by_id(database)["resp_1"]
     written = settle(database, [settled(old, lent.DELETED, at=AT, answer="yes", status=200)])
-    assert written == outcomes.Written(late=frozenset([old.fence]), freed=())
-    assert by_id(database)["resp_1"] == before
+    assert written == outcomes.Written(late=frozenset([old.fence]), known=frozenset(), freed=())
+    assert by_id(database)["resp_1"] == before | {"yes_at": AT, "yes_key": "key-1"}
     assert live_count(database) == 1
     assert records(database, "deletion.outcome") == []
     (late,) = records(database, "deletion.late_outcome")
@@ -249,11 +284,119 @@ def test_a_settlement_is_written_once(database: Database) -> None:
     (claim,) = take(database, "resp_1")
     assert settle(database, [settled(claim, lent.DELETED)]).late == frozenset()
     before = by_id(database)["resp_1"]
-    written = settle(database, [settled(claim, lent.again(Outcome.FAILING))])
-    assert written.late == {claim.fence}
-    assert by_id(database)["resp_1"] == before
+    kept = before, rows(database, tables.records), rows(database, tables.attempts)
+    written = settle(database, [settled(claim, lent.again(Outcome.FAILING), at=AT)])
+    assert written.late == frozenset()
+    assert written.known == {claim.fence}
+    assert kept == (
+        by_id(database)["resp_1"],
+        rows(database, tables.records),
+        rows(database, tables.attempts),
+    )
     assert live_count(database) == 0
     invariants.check(database)
+
+
+@pytest.mark.parametrize("settlement", _AFTER_DELETE)
+def test_what_was_settled_is_known_even_after_the_next_claim(
+    database: Database, settlement: Settlement
+) -> None:
+    admit(database, *(registration(f"resp_{n}") for n in range(2)))
+    first, second = take(database, "resp_0", "resp_1")
+    settle(database, [settled(first, settlement)])
+    take(database, "resp_0", now=lent.us(LATER))
+    before = by_id(database)["resp_0"], rows(database, tables.records)
+    written = settle(database, [settled(first, settlement), settled(second, GIVEN_BACK)])
+    assert written.late == frozenset()
+    assert written.known == {first.fence}
+    assert (by_id(database)["resp_0"], rows(database, tables.records)) == before
+    assert by_id(database)["resp_1"]["state"] == "live"
+    invariants.check(database)
+
+
+@pytest.mark.parametrize("settlement", _AFTER_GET)
+def test_a_verification_that_was_settled_is_known(
+    database: Database, settlement: Settlement
+) -> None:
+    claim = verifying(database)
+    settle(database, [settled(claim, settlement)])
+    before = by_id(database)["resp_1"], rows(database, tables.records)
+    written = settle(database, [settled(claim, settlement)])
+    assert written.late == frozenset()
+    assert written.known == {claim.fence}
+    assert (by_id(database)["resp_1"], rows(database, tables.records)) == before
+    invariants.check(database)
+
+
+def test_a_verification_that_was_taken_back_is_late(database: Database) -> None:
+    settle(database, [settled(verifying(database), lent.UNDECIDED)])
+    (claim,) = lent.verifications(database, now=AT)
+    lent.free(database)
+    written = settle(database, [settled(claim, lent.VERIFIED)])
+    assert written.late == {claim.fence}
+    assert written.known == frozenset()
+    assert by_id(database)["resp_1"]["state"] == "verifying"
+    (late,) = records(database, "deletion.late_outcome")
+    assert late["outcome"] == "deleted"
+
+
+def test_a_late_outcome_is_recorded_once(database: Database) -> None:
+    admit(database, registration("resp_1"))
+    claim = only(take(database, "resp_1"))
+    lent.free(database)
+    assert settle(database, [settled(claim, lent.YES)]).late == {claim.fence}
+    assert settle(database, [settled(claim, lent.YES)]).known == {claim.fence}
+    assert len(records(database, "deletion.late_outcome")) == 1
+
+
+@pytest.mark.parametrize("settlement", [lent.YES, lent.DELETED], ids=["to verify", "deleted"])
+def test_a_yes_that_comes_too_late_is_kept_and_recorded(
+    database: Database, settlement: Settlement
+) -> None:
+    admit(database, registration("resp_1"))
+    claim = only(take(database, "resp_1"))
+    lent.free(database)
+    put(database, "resp_1", touched=0, ambiguous=0)
+    yes = settled(claim, settlement, at=AT, yes_date=AT - SECOND, yes_request_id="req-1")
+    assert settle(database, [yes]).late == {claim.fence}
+    row = by_id(database)["resp_1"]
+    assert picked(row, "state", "outcome", "touched") == ("live", None, 1)
+    assert picked(row, "yes_at", "yes_key") == (AT, "key-1")
+    assert picked(row, "yes_date", "yes_request_id") == (AT - SECOND, "req-1")
+    (late,) = records(database, "deletion.late_outcome")
+    assert (late["item"], late["outcome"]) == (row["item"], "deleted")
+    assert records(database, "deletion.outcome") == []
+    (again,) = take(database, "resp_1")
+    assert (again.yes_at, again.touched) == (AT, 1)
+    invariants.check(database)
+
+
+@pytest.mark.parametrize(
+    "meanwhile", [lent.YES, lent.absent(Outcome.ALREADY_ABSENT)], ids=["another yes", "gone"]
+)
+def test_a_late_yes_changes_no_yes_and_nothing_that_is_gone(
+    database: Database, meanwhile: Settlement
+) -> None:
+    admit(database, registration("resp_1"))
+    old = only(take(database, "resp_1"))
+    lent.free(database)
+    settle(database, [settled(only(take(database, "resp_1")), meanwhile, at=AT)])
+    before = by_id(database)["resp_1"]
+    settle(database, [settled(old, lent.YES, at=AT + SECOND, key="key-2")])
+    assert by_id(database)["resp_1"] == before
+    assert len(records(database, "deletion.late_outcome")) == 1
+
+
+def test_no_other_late_answer_makes_a_yes(database: Database) -> None:
+    admit(database, registration("resp_1"))
+    claim = only(take(database, "resp_1"))
+    lent.free(database)
+    before = by_id(database)["resp_1"]
+    settle(database, [settled(claim, lent.again(Outcome.UNCONFIRMED, touched=True))])
+    settle(database, [settled(claim._replace(token="lost"), GIVEN_BACK)])
+    assert by_id(database)["resp_1"] == before
+    (late,) = records(database, "deletion.late_outcome")
+    assert late["outcome"] == "unconfirmed"
 
 
 def test_a_mixed_batch_settles_what_is_held_and_only_that(database: Database) -> None:
@@ -415,24 +558,6 @@ def test_records_of_outcomes_are_never_dated_back(database: Database) -> None:
 
 # Whatever happens, in any order
 
-_AFTER_DELETE = (
-    lent.YES,
-    lent.DELETED,
-    GIVEN_BACK,
-    lent.REJECTED,
-    lent.again(Outcome.FAILING, touched=True),
-    lent.again(Outcome.NOT_VISIBLE),
-    lent.absent(Outcome.ALREADY_ABSENT),
-    lent.absent(Outcome.ABSENT_AFTER_ATTEMPT),
-    lent.absent(Outcome.EXPIRED_BY_PROVIDER),
-)
-_AFTER_GET = (
-    lent.VERIFIED,
-    lent.UNDECIDED,
-    lent.again(Outcome.STILL_PRESENT),
-    Settlement(state=State.VERIFYING, verify_at=NOW),
-    Settlement(state=State.GONE, outcome=Outcome.DELETED),
-)
 _SMALL = st.integers(0, 3)
 _STEPS = st.lists(
     st.one_of(

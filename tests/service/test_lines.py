@@ -59,7 +59,7 @@ def test_no_bytes_stop_the_reading(data: bytes) -> None:
     json_values(data)
     try:
         list(lines.of_csv(io.BytesIO(b"id,created_at,label.a\n" + data)))
-    except errors.UsageError:
+    except errors.InvalidRegistration:
         pytest.fail("only a header can be refused as a whole")
 
 
@@ -115,12 +115,25 @@ def test_what_is_no_utf8_is_left_for_the_checks_of_each_value() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["", "id", "created_at", "id,created_at,id", "id,created_at,Labels", "id,created_at,label"],
+    [
+        "",
+        '"id"x',
+        "id",
+        "created_at",
+        "id,created_at,id",
+        "id,created_at,Labels",
+        "id,created_at,label",
+    ],
 )
 def test_a_header_that_cannot_be_used_refuses_the_file(header: str) -> None:
-    with pytest.raises(errors.UsageError) as caught:
+    with pytest.raises(errors.InvalidRegistration) as caught:
         csv_values(f"{header}\nx,1\n")
     assert "header" in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "\ufeff", "\n\n"])
+def test_a_file_without_a_line_holds_nothing_in_either_form(text: str) -> None:
+    assert csv_values(text) == json_values(text.encode()) == []
 
 
 def test_the_stream_is_left_open_for_who_opened_it() -> None:

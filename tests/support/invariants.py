@@ -72,6 +72,11 @@ def _outcomes(responses: list[dict[str, Any]], told: dict[int, dict[str, Any]]) 
     for body in told.values():
         if body["type"] == "deletion.outcome":
             about[body["item"]].append(body)
+    late_yeses = {
+        body["item"]
+        for body in told.values()
+        if body["type"] == "deletion.late_outcome" and body["outcome"] == "deleted"
+    }
     for row in responses:
         chain = about[row["item"]]
         before = [None, *(body["seq"] for body in chain)]
@@ -80,6 +85,8 @@ def _outcomes(responses: list[dict[str, Any]], told: dict[int, dict[str, Any]]) 
         assert row["outcome"] == (chain[-1]["outcome"] if chain else None)
         ends = [body for body in chain if body["outcome"] in _PROVED]
         assert ends == (chain[-1:] if row["state"] == "gone" else [])
+        if row["item"] in late_yeses:
+            assert row["state"] == "gone" or (row["yes_at"] is not None and row["touched"])
 
 
 def _row(row: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -103,15 +104,16 @@ def verifications(
 
 def settled(claim: Claim, settlement: Settlement, **given: Any) -> Settled:
     """A claim with what becomes of it; an outcome comes with its record, as it always must."""
-    entry = None
+
+    def entry(outcome: Outcome) -> Entry:
+        fields = {"item": claim.item, "outcome": outcome.value, "supersedes": claim.record_seq}
+        return Entry(type=RecordType.DELETION_OUTCOME, fields=fields)
+
+    values: dict[str, Any] = {"at": NOW_US, "key": "key-1"}
     if settlement.outcome is not None:
-        fields = {
-            "item": claim.item,
-            "outcome": settlement.outcome.value,
-            "supersedes": claim.record_seq,
-        }
-        entry = Entry(type=RecordType.DELETION_OUTCOME, fields=fields)
-    values: dict[str, Any] = {"at": NOW_US, "entry": entry, "key": "key-1"}
+        values["entry"] = entry(settlement.outcome)
+    elif settlement.yes:
+        values["late_entry"] = partial(entry, Outcome.DELETED)
     return Settled(claim=claim, settlement=settlement, **(values | given))
 
 
