@@ -47,7 +47,7 @@ RESPONSE_INDEXES = {
         "state = 'live'",
     ),
     "ix_responses_open": (
-        ["label_set_id", "created_at", "outcome"],
+        ["label_set_id", "created_at"],
         "state = 'live' AND outcome IS NOT NULL",
     ),
     "ix_responses_orphans": (

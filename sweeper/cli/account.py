@@ -94,7 +94,7 @@ def _since(stopped: "Iterable[OpenBreaker]") -> str | None:
 def _control(row: "AccountRow | None") -> str | None:
     if row is None or row.control is None:
         return None
-    return f"{row.control} at {output.short_instant(row.control_at)}"
+    return f"{row.control} {output.short_instant(row.control_at)}"
 
 
 @command.command("check", epilog="Example: sweeper account check main")

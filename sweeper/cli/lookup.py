@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sweeper import errors
-from sweeper.cli import output
+from sweeper.cli import output, plan
 from sweeper.cli.call import Call, as_json, pass_call
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def list_(
                 for row in page:
                     output.json_line("response", _fields(row, config))
             else:
-                output.table(_COLUMNS, map(_cells, page))
+                output.table(_COLUMNS, map(_cells, page), fold=("LABELS",))
         waiting = _waiting(database)
         if not count:
             check_account(config, database, account)
@@ -129,8 +129,8 @@ def _waiting(database: "Database") -> int:
 
 
 def _cells(row: "Response") -> tuple[object, ...]:
-    created = output.short_instant(row.created_at)
-    return row.response_id, row.account, created, row.state, row.outcome, row.labels
+    created, labels = output.short_instant(row.created_at), plan.labels_text(row.labels)
+    return row.response_id, row.account, created, row.state, row.outcome, labels
 
 
 def _fields(row: "Response", config: "Config") -> dict[str, object]:

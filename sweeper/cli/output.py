@@ -1,7 +1,11 @@
 """Print results: for people on a terminal, plain for pipes, JSON for programs."""
 
+import itertools
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
@@ -9,8 +13,7 @@ from typing import TextIO
 from sweeper.domain import display
 
 _GAP = "  "
-_WIDEST = 10_000
-"""Columns of a terminal beyond which nothing is laid out."""
+_BOLD = ("\x1b[1m", "\x1b[0m")
 
 
 def line(text: str = "") -> None:
@@ -63,19 +66,17 @@ def table(
     kept = [
         place
         for place, name in enumerate(columns)
-        if name not in unless_zero or any(row[place] for row in taken)
+        if name not in unless_zero or any(str(row[place]) != "0" for row in taken)
     ]
     names = [columns[place] for place in kept]
     cells = [[_cell(row[place]) for place in kept] for row in taken]
     if sys.stdout.isatty():
-        _rich_table(names, cells, right, fold)
+        _terminal_table(names, cells, right, fold)
     else:
         _plain_table(names, cells, right)
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
     return "-" if value is None else display.escape(str(value))
 
 
@@ -98,33 +99,50 @@ def _plain_table(
         sys.stdout.write(_GAP.join(aligned).rstrip() + "\n")
 
 
-def _rich_table(
+def _terminal_table(
     columns: Sequence[str],
     cells: Sequence[Sequence[str]],
     right: Collection[str],
     fold: Collection[str],
 ) -> None:
-    from rich import box
     from rich.cells import cell_len
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-    from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(columns):
-        widest = max(cell_len(text) for text in (name, *(row[place] for row in cells)))
-        shown.add_column(
-            Text(name),
-            justify="right" if name in right else "left",
-            no_wrap=name not in fold,
-            min_width=None if name in fold else widest,
-        )
-    for row in cells:
-        shown.add_row(*map(Text, row))
-    console = Console(file=sys.stdout)
-    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), shown).minimum
-    console.print(shown, width=max(needed, console.width), crop=False, soft_wrap=False)
+    widths = _widths(columns, cells, fold)
+    bold, plain = ("", "") if os.environ.get("TERM", "dumb") == "dumb" else _BOLD
+    for number, row in enumerate((columns, *cells)):
+        broken = [
+            _broken(text, width) if name in fold else [text]
+            for name, text, width in zip(columns, row, widths, strict=True)
+        ]
+        for texts in itertools.zip_longest(*broken, fillvalue=""):
+            aligned = []
+            for name, text, width in zip(columns, texts, widths, strict=True):
+                space = " " * (width - cell_len(text))
+                aligned.append(space + text if name in right else text + space)
+            shown = _GAP.join(aligned).rstrip()
+            sys.stdout.write(f"{bold}{shown}{plain}\n" if number == 0 else f"{shown}\n")
+
+
+def _widths(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], fold: Collection[str]
+) -> list[int]:
+    """As wide as the texts are; what is too much is taken from those that may be broken."""
+    from rich.cells import cell_len
+
+    table = list(zip(columns, *cells, strict=True))
+    widths = [max(map(cell_len, column)) for column in table]
+    over = sum(widths) + len(_GAP) * (len(widths) - 1) - shutil.get_terminal_size().columns
+    for place, column in enumerate(table):
+        if columns[place] in fold and over > 0:
+            longest = max(cell_len(word) for text in column for word in text.split())
+            shrunk = min(over, widths[place] - longest)
+            widths[place] -= shrunk
+            over -= shrunk
+    return widths
+
+
+def _broken(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def survive_odd_encodings(*streams: TextIO) -> None:

@@ -114,7 +114,8 @@ def tell(found: "Forecast", bounds: "Scope") -> None:
             each.policy,
             each.account,
             labels_text(each.labels),
-            *(each.due, each.planned, each.waiting, each.backing_off, each.capped),
+            *(f"{n:,}" for n in (each.due, each.planned, each.waiting, each.backing_off)),
+            f"{each.capped:,}",
             output.short_instant(each.cutoff),
         )
         for one in outlooks

@@ -177,10 +177,11 @@ def _refused(ended: "Ended", bounds: "Scope") -> "Sequence[AccountPlan]":
 def _tell_rehearsed(ended: "Ended", bounds: "Scope") -> None:
     summary = ended.summary
     kept = sum(one.planned for one in _refused(ended, bounds))
-    rest = f"; a guard refuses {kept:,}" if kept else ""
-    output.line(
-        f"dry run: {summary.planned - kept:,} of {summary.due or 0:,} due would be deleted{rest}"
-    )
+    if kept:
+        output.line(f"dry run: a guard refuses {kept:,} of {summary.due or 0:,} due")
+    if kept < summary.planned or not kept:
+        sent = summary.planned - kept
+        output.line(f"dry run: {sent:,} of {summary.due or 0:,} due would be deleted")
 
 
 def _tell_left(summary: "Summary", bounds: "Scope") -> None:
@@ -205,7 +206,8 @@ def _tell_done(summary: "Summary") -> None:
         return
     # What an earlier sweep began, and this one only verified or tried again, was not planned now.
     more = sum(summary.outcomes.values()) - summary.planned
-    begun = f" ({more:,} of them begun by earlier sweeps)" if more > 0 else ""
+    least = "at least " if summary.remaining else ""
+    begun = f" ({least}{more:,} of them begun by earlier sweeps)" if more > 0 else ""
     planned = f"{summary.planned:,} of {summary.due or 0:,} due were planned"
     output.line(f"{planned}: {done or 'none settled'}{begun}")
     if deleted := summary.outcomes.get("deleted"):

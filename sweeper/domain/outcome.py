@@ -113,13 +113,13 @@ def after_delete(
     answer: Answer, facts: Facts, *, now: datetime, jitter: float
 ) -> Settlement | None:
     """Judge the answer to a DELETE; None when a 404 must be checked by `settle_absence`."""
+    if answer.kind is AnswerKind.YES:
+        return _after_yes(facts, now)
     touched = answer.may_have_been_carried_out
     again = _next_try(answer, facts, now, jitter)
     match answer.kind:
         case AnswerKind.ABSENT:
             return None
-        case AnswerKind.YES:
-            return _after_yes(facts, now)
         case AnswerKind.REJECTED:
             return Settlement(state=State.QUARANTINED, outcome=Outcome.REJECTED, counted=True)
         case AnswerKind.CREDENTIAL | AnswerKind.PAYMENT | AnswerKind.MISCONFIGURED:

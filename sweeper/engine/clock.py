@@ -41,8 +41,12 @@ class ClockWatch:
     _planned: guard.Mark | None = field(default=None, init=False)
 
     def saw(self, account: str, date: datetime | None) -> None:
-        """Note a `Date` that has just arrived from an account's provider."""
-        if date is not None:
+        """Note a `Date` that has just arrived from an account's provider.
+
+        Of answers within one second the first tells it best.
+        """
+        known = self._sightings.get(account)
+        if date is not None and (known is None or known.date != date):
             self._sightings[account] = guard.Sighting(
                 date=date, wall=self.clock.wall(), boot=self.clock.boot()
             )

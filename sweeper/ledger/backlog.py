@@ -35,8 +35,8 @@ def due(db: database.Database, cut: Cut, now: int, is_stopped: Callable[[], bool
     """
     values = {"label_set_id": cut.label_set_id, "cutoff": cut.cutoff, "now": now}
     rows = later = 0
-    for page in _pages(db, _PAGE, values, is_stopped):
-        rows, later = rows + page[0], later + page[1]
+    for in_page, later_in_page in _pages(db, _due, _PAGE, values, is_stopped):
+        rows, later = rows + in_page, later + later_in_page
     return DueCount(rows - later, later)
 
 
@@ -61,14 +61,18 @@ def waiting(
         "newest_pk": newest_pk,
         "cuts": json.dumps([list(one) for one in cuts]),
     }
-    return sum(row[0] for row in _pages(db, _WAITING_PAGE, values, is_stopped))
+    pages = _pages(db, _waiting, _WAITING_PAGE, values, is_stopped)
+    return sum(kept for (kept,) in pages)
 
 
 def _pages(
-    db: database.Database, size: int, values: Mapping[str, object], is_stopped: Callable[[], bool]
-) -> Iterator[sa.Row[Any]]:
+    db: database.Database,
+    counted: Callable[[str], sa.Select[Any]],
+    size: int,
+    values: Mapping[str, object],
+    is_stopped: Callable[[], bool],
+) -> Iterator[tuple[int, ...]]:
     """Count page by page, from border to border, each in a transaction of its own."""
-    counted = _due if size == _PAGE else _waiting
     after: tuple[object, object] | None = (-(2**63), 0)
     while after is not None and not is_stopped():
         given = {**values, "after_created_at": after[0], "after_id": after[1]}
@@ -76,7 +80,8 @@ def _pages(
             border = connection.execute(_border(size), given).one_or_none()
             until = (values["cutoff"], 2**63 - 1) if border is None else (border[0], border[1])
             given |= {"until_created_at": until[0], "until_id": until[1]}
-            yield connection.execute(counted(connection.dialect.name), given).one()
+            page = connection.execute(counted(connection.dialect.name), given).one()
+        yield tuple(page)
         after = None if border is None else until
 
 

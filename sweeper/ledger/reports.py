@@ -172,7 +172,6 @@ def open_outcomes(connection: sa.Connection, cuts: Sequence[tuple[int, int]]) ->
             _R.c.label_set_id == cut.c.label_set_id,
             _R.c.created_at <= cut.c.cutoff,
             _R.c.state == _LIVE,
-            _R.c.outcome.is_not(None),  # said for the partial index of these
             _R.c.outcome.in_(OUTCOMES_OPEN),
         )
         .group_by(_R.c.outcome)

@@ -207,7 +207,6 @@ sa.Index(
     "ix_responses_open",
     responses.c.label_set_id,
     responses.c.created_at,
-    responses.c.outcome,
     sqlite_where=sa.text("state = 'live' AND outcome IS NOT NULL"),
     postgresql_where=sa.text("state = 'live' AND outcome IS NOT NULL"),
 )

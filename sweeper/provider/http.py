@@ -124,26 +124,27 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def _ready(self, leave: Leave | None) -> Connection:
         """A connection on which the question may be written now."""
-        connection = self._take() or await self._connect()
-        if leave is None:
-            return connection
-        may = await leave.granted()
+        connection = self._latest() or await self._connect()
+        may = leave is None or await leave.granted()
         if may and not connection.is_quiet:
             connection.abort()
-            connection = self._take() or await self._connect()
-            may = leave.holds()
+            connection = self._quiet() or await self._connect()
+            may = leave is None or leave.holds()
         if not may:
             self._give_back(connection)
             raise httpx.ConnectError(Fault.WITHDRAWN)
         return connection
 
-    def _take(self) -> Connection | None:
-        """The connection that was used last, if it may be used again."""
+    def _latest(self) -> Connection | None:
+        """The connection that was used last, if that is not too long ago."""
         idle, now = self._idle, asyncio.get_running_loop().time()
         while idle and now - idle[0].idle_since >= self._idle_limit:
             idle.pop(0).abort()
-        while idle:
-            connection = idle.pop()
+        return idle.pop() if idle else None
+
+    def _quiet(self) -> Connection | None:
+        """The latest connection on which nothing unasked has come."""
+        while (connection := self._latest()) is not None:
             if connection.is_quiet:
                 return connection
             connection.abort()

@@ -42,7 +42,7 @@ def of_json(stream: BinaryIO) -> Iterator[Line]:
             continue
         if number == 1:
             data = data.removeprefix(codecs.BOM_UTF8)
-        if not data.isspace():
+        if data.strip():
             yield Line(number=number, value=_json(data))
 
 

@@ -66,3 +66,4 @@ def _listen(sweep: Sweep) -> Callable[[], None]:
     for number in SIGNALS:
         signal.signal(number, stop)
     return ignore
+

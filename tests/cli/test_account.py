@@ -1,6 +1,7 @@
 """What stops an account can be looked at and lifted, by whoever may, and with a reason."""
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -63,8 +64,10 @@ def test_a_check_says_whose_account_it_is_and_sends_no_delete(
     assert (told["stopped"], told["detail"], told["waits_for_reset"]) == (None, None, [])
     assert rehearsal.requests("DELETE") == 0
     words = run("-c", rehearsal.config, "account", "check", "main").out
-    assert "result               passed" in words
-    assert "reads by id          yes" in words
+    lines = [line.split(maxsplit=1) for line in words.splitlines()]
+    assert ["result", "passed"] in lines
+    assert "reads by id        yes" in words
+    assert "pinned to          acme" in words
 
 
 def test_a_wrong_key_stops_and_a_good_control_lifts(run: Run, rehearsal: Rehearsal) -> None:
@@ -75,7 +78,9 @@ def test_a_wrong_key_stops_and_a_good_control_lifts(run: Run, rehearsal: Rehears
     assert (result.code, result.last["stopped"]) == (12, "credential")
     assert result.last["waits_for_reset"] == []
     words = run("-c", rehearsal.config, "account", "check", "main").out.splitlines()
-    assert words[-1].startswith("next: mend it")
+    assert words[-1].startswith("next: put a key that is valid where accounts.main says")
+    listed = run("-c", rehearsal.config, "account", "list").out
+    assert re.search(r"  credential since 20\d\d-.*Z  credential 20\d\d-.*Z\n", listed)
     rehearsal.use_key(KEY)
     lifted = run("-c", rehearsal.config, "account", "check", "main", "--json")
     assert (lifted.code, lifted.last["result"]) == (0, "passed")
@@ -165,7 +170,7 @@ def test_too_much_that_was_not_found_waits_for_a_reset_with_a_number(
 def test_a_reset_of_what_is_not_stopped_lifts_nothing(run: Run, rehearsal: Rehearsal) -> None:
     result = run("-c", rehearsal.config, "account", "reset", "main", "--reason", "r")
     assert result.code == 0
-    assert "lifted               -" in result.out
+    assert "lifted             -" in result.out
 
 
 @pytest.mark.parametrize("verb", ["check", "reset", "accept"])
@@ -185,6 +190,20 @@ def test_an_account_that_is_not_configured_is_refused_by_name(
 def test_a_decision_needs_a_reason(run: Run, rehearsal: Rehearsal, verb: str) -> None:
     result = run("-c", rehearsal.config, "account", verb, "main")
     assert (result.code, result.err.splitlines()[0]) == (2, "error: Missing option '--reason'.")
+    blank = run("-c", rehearsal.config, "account", verb, "main", "--reason", " \t", "--json")
+    assert (blank.code, blank.error["error"]) == (2, "usage")
+    assert "say why" in blank.error["message"]
+    assert rehearsal.requests() == 0
+
+
+def test_an_account_that_never_passed_is_not_said_to_be_the_pinned_one(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    run("-c", rehearsal.config, "account", "check", "main")
+    rehearsal.use_key("fw_wrong_one")
+    words = run("-c", rehearsal.config, "account", "check", "main").out
+    assert "pinned to          acme" in words
+    assert "account id" not in words
 
 
 def test_nobody_is_accepted_who_cannot_be_reached(run: Run, rehearsal: Rehearsal) -> None:

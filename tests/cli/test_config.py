@@ -62,11 +62,19 @@ def test_as_json_lengths_are_seconds_and_forever_is_null(run: Run, tmp_path: Pat
     assert told["accounts"]["main"]["api_key_file"] == str(tmp_path / "key")
     assert told["accounts"]["main"]["rate"] == "90/minute"
     assert told["accounts"]["other"]["api_key_env"] == "OTHER"
-    assert "api_key_env" not in told["accounts"]["third"]
+    third = told["accounts"]["third"]
+    assert (third["api_key_env"], third["api_key_file"], third["account_id"]) == (None, None, None)
     first, second = told["policies"]
     assert first["delete_after"] == 129_600
     assert first["match"]["labels"]["k.e/y"] == ["x", "y"]
-    assert (second["delete_after"], second["deadline"], second["match"]) == (None, 1_209_600, {})
+    assert (second["delete_after"], second["deadline"], second["match"]) == (
+        None,
+        1_209_600,
+        {"account": None, "labels": None},
+    )
+    shown = run("-c", path, "config", "show").out
+    assert "# account_id = -\n" in shown
+    assert 'rate = "300/minute"\n' in shown
 
 
 @pytest.mark.parametrize(

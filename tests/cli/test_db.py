@@ -89,7 +89,43 @@ def test_damage_is_told(run: Run, config: Path, statement: str, fault: str) -> N
 
 def test_a_file_that_is_no_ledger_is_told(run: Run, config: Path) -> None:
     config.with_name("ledger.db").write_bytes(b"no database at all" * 100)
-    assert run("-c", config, "db", "check").code == 1
+    result = run("-c", config, "db", "check", "--json")
+    assert (result.code, result.error["error"]) == (1, "ledger")
+    assert result.error["hint"] == "ledger.url names a file that is no ledger: name the right one"
+
+
+READING = [
+    ("status",),
+    ("plan",),
+    ("sweep", "--dry-run"),
+    ("explain", "resp_1"),
+    ("responses", "list"),
+    ("responses", "show", "resp_1"),
+    ("account", "list"),
+]
+
+
+@pytest.mark.parametrize("verb", READING, ids=" ".join)
+def test_who_only_reads_makes_no_ledger(run: Run, fresh: Path, verb: tuple[str, ...]) -> None:
+    result = run("-c", fresh, *verb, "--json")
+    ledger = fresh.with_name("fresh.db")
+    assert (result.code, result.out) == (1, "")
+    assert result.error["message"] == f"there is no ledger at {ledger}"
+    assert result.error["hint"] == "run: sweeper db upgrade"
+    assert not ledger.exists()
+    ledger.touch(mode=0o600)
+    empty = run("-c", fresh, *verb, "--json")
+    assert (empty.code, empty.error["hint"]) == (13, "run: sweeper db upgrade")
+    assert ledger.stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [("sweep",), ("responses", "add", "resp_1", "--created-at", "1763769600", "--account", "x")],
+)
+def test_who_writes_makes_the_ledger(run: Run, fresh: Path, verb: tuple[str, ...]) -> None:
+    assert run("-c", fresh, *verb).code == 0
+    assert run("-c", fresh, "db", "check").code == 0
 
 
 def test_a_backup_is_a_marked_copy_and_never_overwrites(run: Run, config: Path) -> None:
@@ -108,6 +144,9 @@ def test_a_backup_is_a_marked_copy_and_never_overwrites(run: Run, config: Path) 
     copy.touch()
     again = run("-c", config, "db", "backup", copy)
     assert (again.code, again.out) == (2, "")
+    nowhere = run("-c", config, "db", "backup", config.with_name("none") / "copy.db", "--json")
+    assert (nowhere.code, nowhere.error["error"]) == (1, "ledger")
+    assert "a folder that exists" in nowhere.error["hint"]
     other = run("-c", config, "db", "backup", config.with_name("other.db"))
     assert "the ledger was copied to" in other.out
 

@@ -140,6 +140,7 @@ def test_an_interrupted_demo_takes_its_folder_away(temporary: Path, number: sign
         assert time.monotonic() < end, "the demo did not begin"
     result = command.end(child, number)
     assert (result.code, result.error["error"]) == (3, "interrupted")
+    assert re.search(r"the folder .*/sweeper-demo-\w+ is removed$", result.error["message"])
     assert folders(temporary) == []
 
 

@@ -82,6 +82,18 @@ def test_so_is_one_of_a_group(run: Run, words: tuple[str, str]) -> None:
     assert f"sweeper {' '.join(words)} is not built yet" in result.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("sweep", "--plan", "f"), ("sweep", "--plan=f"), ("plan", "--save", "f"), ("demo", "--serve")],
+)
+def test_so_is_an_option(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words)
+    option = words[1].partition("=")[0]
+    assert result.code == 2
+    assert f"sweeper {words[0]} {option} is not built yet" in result.err
+    assert "No such option" in run(words[0], "--savee").err
+
+
 def test_an_unknown_verb_is_refused_with_the_one_that_was_meant(run: Run) -> None:
     result = run("swep")
     assert result.code == 2
@@ -213,7 +225,9 @@ def test_results_that_cannot_be_written_are_a_failure(config: Path) -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert json.loads(done.stderr)["message"] == "No space left on device"
+    told = json.loads(done.stderr)
+    assert told["message"] == "No space left on device"
+    assert "send the output elsewhere" in told["hint"]
 
 
 def test_a_stream_of_another_encoding_gets_escapes(tmp_path: Path) -> None:

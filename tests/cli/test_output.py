@@ -46,6 +46,32 @@ def test_a_plain_table_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_columns_of_nothing_but_zeros_are_left_out_where_that_is_wished(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [("a", 0, "0"), ("b", 0, "3")]
+    output.table(("NAME", "ONE", "TWO"), rows, unless_zero=("ONE", "TWO"))
+    assert capsys.readouterr().out.splitlines() == ["NAME  TWO", "a     0", "b     3"]
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "120"])
+def test_on_a_narrow_terminal_only_texts_are_broken_and_between_words_only(
+    show: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    terminal = show()
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("NO_COLOR", "1")
+    when = "2026-01-02 03:04:05Z"
+    row = ("resp_" + "a" * 48, "app=support env=prod", "1,234,567", when)
+    output.table(("RESPONSE", "LABELS", "DUE NOW", "CREATED UNTIL"), [row], fold=("LABELS",))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    for whole in (row[0], "app=support", "env=prod", row[2], when, "DUE NOW", "CREATED UNTIL"):
+        assert whole in shown
+    assert (row[1] in shown) == (columns == "120")
+    widths = {len(line) for line in shown.splitlines()}
+    assert max(widths) <= max(120, int(columns))
+
+
 def test_an_empty_table_still_has_its_head(capsys: pytest.CaptureFixture[str]) -> None:
     output.table(("A", "B"), [])
     assert capsys.readouterr().out == "A  B\n"

@@ -12,7 +12,7 @@ from tests.support.rehearsal import YOUNG, Rehearsal
 
 PLAN = {
     "type", "made_at", "due", "planned", "held", "capped", "waiting", "backing_off", "no_account",
-    "no_account_by", "unmatched", "accounts",
+    "no_account_by", "unmatched", "not_admitted_because", "accounts",
 }  # fmt: skip
 ACCOUNT = {
     "account", "live", "due", "planned", "ids_sha256", "refused", "requests", "takes_seconds",
@@ -21,6 +21,12 @@ ACCOUNT = {
 LABEL_SET = {
     "policy", "labels", "created_until", "due", "planned", "waiting", "backing_off", "capped",
 }  # fmt: skip
+
+
+WAY_ON = (
+    "next: if that is meant, sweep a part: sweeper sweep --max N (at most 2 now), or widen"
+    " guards.max_deletions_per_sweep"
+)
 
 
 def test_a_plan_counts_what_is_due_by_account_and_label_set(
@@ -37,6 +43,7 @@ def test_a_plan_counts_what_is_due_by_account_and_label_set(
     (made,) = result.lines
     assert set(made) == PLAN
     assert (made["due"], made["planned"], made["unmatched"]) == (5, 3, 4)
+    assert made["not_admitted_because"] is None
     assert (made["no_account"], made["no_account_by"]) == (2, {"elsewhere": 2})
     (account,) = made["accounts"]
     assert set(account) == ACCOUNT
@@ -59,13 +66,13 @@ def test_people_see_a_table_and_every_reason(run: Run, rehearsal: Rehearsal) -> 
     rehearsal.responses(1, account="elsewhere", stored=False)
     out = run("-c", rehearsal.config, "plan", "--max", "2").out.splitlines()
     assert out[0].split() == [
-        "POLICY", "ACCOUNT", "LABELS", "DUE", "PLANNED", "WAITING", "LATER", "CAPPED",
-        "CREATED", "UNTIL",
+        "POLICY", "ACCOUNT", "LABELS", "DUE", "PLANNED", "CAPPED", "CREATED", "UNTIL",
     ]  # fmt: skip
-    assert out[1].split()[:8] == ["support", "main", "app=support", "3", "2", "0", "0", "1"]
+    assert out[1].split()[:6] == ["support", "main", "app=support", "3", "2", "1"]
     assert out[2].startswith("main: 2 of 4 live responses, at most 10 requests, less than a second")
-    assert out[3] == "1 response more due at account elsewhere, which is not configured."
-    assert out[4] == "1 live response matches no policy: never deleted."
+    assert out[3] == "1 more due response beyond --max 2."
+    assert out[4] == "1 response more due at account elsewhere, which is not configured."
+    assert out[5] == "1 live response matches no policy: never deleted."
 
 
 def test_an_empty_ledger_has_nothing_due(run: Run, rehearsal: Rehearsal) -> None:
@@ -83,7 +90,13 @@ def test_a_refusing_guard_is_told_and_planning_is_no_failure(
     sentence = (
         'Refused for account "main": 3 deletions are planned, but max_deletions_per_sweep allows 2.'
     )
-    assert (result.code, result.out.splitlines()[-1]) == (0, sentence)
+    assert (result.code, result.out.splitlines()[-2:]) == (
+        0,
+        [
+            sentence,
+            WAY_ON,
+        ],
+    )
     told = run("-c", rehearsal.config, "plan", "--json").last
     assert told["accounts"][0]["refused"] == sentence
 
@@ -112,7 +125,15 @@ def test_while_the_clock_is_known_to_be_wrong_nothing_is_admitted(
 ) -> None:
     rehearsal.responses(3)
     rehearsal.change(tables.ledger, last_good_at=4_000_000_000_000_000)
-    assert run("-c", rehearsal.config, "plan", "--json").last["due"] == 0
+    made = run("-c", rehearsal.config, "plan", "--json").last
+    assert made["due"] == 0
+    why = made["not_admitted_because"]
+    assert why.endswith("behind the last time at which it was right.")
+    assert run("-c", rehearsal.config, "plan").out.splitlines() == [
+        "Nothing is due.",
+        "What is registered was not admitted and not planned, because the clock may be wrong: "
+        + why,
+    ]
     assert len(rehearsal.rows(tables.registrations)) == 3
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from sweeper.cli.interruption import Interruptible
+from sweeper.ledger import tables
 from tests.support import command
 from tests.support.command import Run
+from tests.support.rehearsal import Rehearsal
 
 CREATED = 1763769600
 SOME = [
@@ -59,6 +61,9 @@ def test_every_rejected_line_is_named_and_the_good_ones_are_kept(run: Run, confi
     ]
     words = [each["reason"].partition(":")[0] for each in rejected]
     assert words == ["bad_id", "not_an_object", "bad_created_at", "conflicting", "not_json"]
+    assert rejected[3]["reason"] == (
+        "conflicting: labels differ; the known response is set aside too, until a person decides"
+    )
     assert result.err == ""
 
 
@@ -91,10 +96,18 @@ def test_an_unusable_header_or_file_is_refused_as_a_whole(
     run: Run, config: Path, tmp_path: Path
 ) -> None:
     result = run("-c", config, "responses", "import", "-", "--format", "csv", stdin=b"x,y\n1,2\n")
-    assert (result.code, result.out) == (2, "")
+    assert (result.code, result.out) == (1, "")
+    assert "unknown column 'x' in the header" in result.err
     missing = run("-c", config, "responses", "import", tmp_path / "none", "--json")
     assert (missing.code, missing.out) == (1, "")
     assert "No such file" in missing.error["message"]
+    assert "name a file that you may read" in missing.error["hint"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_an_empty_file_is_nothing_to_do(run: Run, config: Path, form: str) -> None:
+    result = run("-c", config, "responses", "import", "-", "--format", form, "--json")
+    assert (result.code, result.lines, result.err) == (0, [summary()], "")
 
 
 def test_many_batches_add_up(run: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +117,38 @@ def test_many_batches_add_up(run: Run, config: Path, monkeypatch: pytest.MonkeyP
     values = [{"id": f"resp_{n}", "created_at": CREATED} for n in range(50)]
     result = run("-c", config, "responses", "import", "-", "--json", stdin=written(values))
     assert result.last == summary(read=50, added=50)
+
+
+def test_while_the_clock_is_in_doubt_nothing_more_is_registered_and_what_was_is_told(
+    run: Run, rehearsal: Rehearsal, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is set back after the first batch: the second one would be judged by it."""
+    from sweeper.service import intake  # noqa: PLC0415 - what the verb imports when it is called
+
+    rehearsal.write(url=database_url)
+    rehearsal.url = database_url
+    monkeypatch.setattr(intake.register, "__kwdefaults__", {"default_account": None, "batch": 2})
+    admit = intake._admit
+
+    def then_back(*args: Any) -> intake.Batch:
+        kept = admit(*args)
+        rehearsal.change(tables.ledger, last_good_at=4_000_000_000_000_000)
+        return kept
+
+    monkeypatch.setattr(intake, "_admit", then_back)
+    values = [{"id": f"resp_{n}", "created_at": CREATED} for n in range(5)]
+    data = written(values)
+    result = run("-c", rehearsal.config, "responses", "import", "-", "--json", stdin=data)
+    assert (result.code, result.lines) == (1, [summary(read=2, added=2)])
+    assert result.error["message"].startswith(
+        "nothing more was registered, because the clock may be wrong: The wall clock is"
+    )
+    assert "mend the time service" in result.error["hint"]
+    assert {row["response_id"] for row in rehearsal.rows()} == {"resp_0", "resp_1"}
+    one = ("responses", "add", "resp_9", "--created-at", str(CREATED))
+    result = run("-c", rehearsal.config, *one)
+    assert (result.code, result.out) == (1, "")
+    assert len(rehearsal.rows()) == 2
 
 
 @pytest.mark.parametrize("account", [None, "main"])
@@ -150,7 +195,9 @@ def test_an_interrupted_import_keeps_exactly_what_it_counts(config: Path) -> Non
     assert json.loads(out.splitlines()[-1]) == summary(read=count, added=count)
     assert count in (20_000, 20_001)
     assert rows(config.with_name("ledger.db")) == count
-    assert b"interrupted: what was counted is kept" in err
+    told = json.loads(err)
+    assert (told["type"], told["exit_code"], told["error"]) == ("error", 3, "interrupted")
+    assert told["message"] == "interrupted: what was counted is kept"
 
 
 def rows(path: Path) -> int:
@@ -202,7 +249,15 @@ def test_one_that_breaks_the_rules_is_told_why(run: Run, config: Path) -> None:
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("error: it was rejected: bad_id")
     words = ("-c", config, "responses", "add", "resp_1", "--created-at", "yesterday", "--json")
-    assert run(*words).error["error"] == "invalid_registration"
+    told = run(*words).error
+    assert told["error"] == "invalid_registration"
+    assert told["hint"].startswith("write Unix seconds, as 1763769600, or RFC 3339")
+    run("-c", config, "responses", "add", "resp_1", "--created-at", CREATED)
+    again = run(
+        *("-c", config, "responses", "add", "resp_1", "--created-at", CREATED),
+        *("--label", "app=other"),
+    )
+    assert "the known response is set aside too" in again.err
 
 
 @pytest.mark.parametrize("labels", [("app",), ("a=1", "a=2")])
@@ -219,7 +274,14 @@ def test_an_account_that_is_not_configured_is_warned_of(run: Run, config: Path) 
     words = ("responses", "add", "a", "--created-at", CREATED, "--account", "mian")
     result = run("-c", config, *words)
     assert result.code == 0
-    assert "warning: mian is not configured" in result.err
+    assert "warning: account mian is not configured" in result.err
+    lines = [{"id": f"b{n}", "created_at": CREATED, "account": f"x{n % 2}"} for n in range(6)]
+    importing = ("-c", config, "responses", "import", "-", "--account", "main")
+    result = run(*importing, stdin=written(lines))
+    assert result.code == 0
+    assert [line.split()[2] for line in result.err.splitlines()] == ["x0", "x1"]
+    told = run(*importing, "--json", stdin=written(lines[:1])).error
+    assert (told["type"], told["account"]) == ("warning", "x0")
 
 
 def test_a_response_is_shown_with_what_decides_of_it(run: Run, config: Path) -> None:
@@ -294,6 +356,28 @@ def test_the_list_comes_page_by_page_and_ends_with_its_count(
     plain = run("-c", config, "responses", "list", "--limit", 1).out.splitlines()
     assert plain[0].split() == ["RESPONSE", "ACCOUNT", "CREATED", "STATE", "OUTCOME", "LABELS"]
     assert plain[1].startswith("resp_")
+
+
+def test_of_an_empty_list_it_is_said_that_there_are_none(run: Run, config: Path) -> None:
+    result = run("-c", config, "responses", "list", "--account", "main")
+    assert (result.code, result.out, result.err) == (0, "", "no responses\n")
+    told = run("-c", config, "responses", "list", "--json")
+    assert (told.err, [line["type"] for line in told.lines]) == ("", ["summary"])
+
+
+@pytest.mark.parametrize(
+    "verb", [("responses", "list"), ("responses", "show", "x"), ("explain", "x")]
+)
+def test_an_account_that_nobody_knows_is_told(
+    run: Run, config: Path, verb: tuple[str, ...]
+) -> None:
+    run("-c", config, "responses", "import", "-", stdin=written(SOME))
+    result = run("-c", config, *verb, "--account", "nope", "--json")
+    assert (result.code, result.out, result.error["error"]) == (2, "", "unknown_account")
+    assert result.error["hint"] == "known are: main, other"
+    assert run("-c", config, *verb, "--account", "other", "--json").code == int(
+        len(verb) > 2 or verb[0] == "explain"
+    )
 
 
 def test_what_waits_for_admission_is_mentioned(run: Run, config: Path) -> None:

@@ -60,5 +60,8 @@ def test_a_port_that_is_taken_is_told(run: Run) -> None:
     port = json.loads(child.stdout.readline())["origin"].rpartition(":")[2]
     result = command.process("sandbox", "--port", port)
     assert result.code == 1
-    assert result.err.startswith("error: ")
+    assert result.err.splitlines() == [
+        f"error: port {port} of 127.0.0.1 is in use",
+        "hint: name another with --port, or none for any that is free",
+    ]
     assert command.end(child).code == 0

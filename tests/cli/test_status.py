@@ -12,7 +12,8 @@ from tests.support.rehearsal import OTHER_KEY, YOUNG, Rehearsal
 
 STATUS = {
     "type", "ok", "now", "due", "late", "stopped", "open", "quarantined", "live", "not_live",
-    "unmatched", "no_account", "waiting_for_admission", "last_sweep", "last_finished_sweep",
+    "unmatched", "no_account", "waiting_for_admission", "not_admitted_because", "last_sweep",
+    "last_finished_sweep",
 }  # fmt: skip
 SWEEP = {"sweep_id", "started_at", "finished_at", "complete", "stop_reason"}
 
@@ -44,13 +45,13 @@ def test_after_a_complete_sweep_all_is_well(run: Run, rehearsal: Rehearsal) -> N
 
 
 def test_what_is_past_its_deadline_is_late_and_fails_the_check(
-    run: Run, rehearsal: Rehearsal
+    run: Run, rehearsal: Rehearsal, database_url: str
 ) -> None:
+    """What was registered and never admitted is late too."""
+    rehearsal.write(url=database_url)
+    rehearsal.url = database_url
     rehearsal.responses(2)
     rehearsal.responses(3, age=timedelta(days=14, hours=3))
-    waiting = run("-c", rehearsal.config, "status")
-    assert waiting.out.splitlines()[-2] == "registered, not admitted yet: 5"
-    run("-c", rehearsal.config, "plan")
     result = run("-c", rehearsal.config, "status", "--json")
     assert (result.code, result.last["ok"], result.last["due"]) == (3, False, 5)
     (late,) = result.last["late"]
@@ -58,6 +59,25 @@ def test_what_is_past_its_deadline_is_late_and_fails_the_check(
     assert late["oldest_seconds"] == pytest.approx(5 * 86400, abs=120)
     first = run("-c", rehearsal.config, "status").out.splitlines()[0]
     assert first.startswith("LATE: 2 of 'support' are past their deadline, the oldest by 5 d")
+
+
+def test_what_a_wrong_clock_keeps_from_being_admitted_fails_the_check(
+    run: Run, rehearsal: Rehearsal, database_url: str
+) -> None:
+    rehearsal.write(url=database_url)
+    rehearsal.url = database_url
+    rehearsal.responses(2)
+    rehearsal.change(tables.ledger, last_good_at=4_000_000_000_000_000)
+    result = run("-c", rehearsal.config, "status", "--json")
+    assert (result.code, result.last["ok"], result.last["due"]) == (3, False, 0)
+    assert result.last["waiting_for_admission"] == 2
+    why = result.last["not_admitted_because"]
+    assert why.endswith("behind the last time at which it was right.")
+    lines = run("-c", rehearsal.config, "status").out.splitlines()
+    assert lines[0] == (
+        "NOT ADMITTED: 2 registered, which may be late, because the clock may be wrong: " + why
+    )
+    assert "Nothing is late, stopped or set aside." not in lines
 
 
 def test_what_is_only_due_is_no_failure(run: Run, rehearsal: Rehearsal) -> None:
@@ -78,7 +98,10 @@ def test_a_stopped_account_fails_the_check_and_names_the_next_step(
     lines = result.out.splitlines()
     assert lines[0].startswith("STOPPED: account main since 20")
     assert "(credential): the provider answered 40" in lines[0]
-    assert lines[1] == "  next: mend it; then sweeper account check main, or simply sweep"
+    assert lines[1] == (
+        "  next: put a key that is valid where accounts.main says that it is kept; then sweeper"
+        " account check main, or simply sweep"
+    )
     assert lines[-1].endswith("was not complete: account main was stopped (credential).")
     (stop,) = run("-c", rehearsal.config, "status", "--json").last["stopped"]
     assert set(stop) == {"account", "breaker", "since", "detail"}

@@ -101,7 +101,7 @@ def test_people_read_what_was_done_and_what_is_left(run: Run, rehearsal: Rehears
     assert result.out.splitlines() == [
         "2 of 3 due were planned: 2 deleted",
         "verified as gone: 2 of 2 deleted",
-        "still due: 1 (1 capped)",
+        "still due: 1 (1 beyond --max 2)",
         "not complete; see: sweeper status",
     ]
     assert run("-c", rehearsal.config, "sweep").out.splitlines()[-1] == "complete"
@@ -157,8 +157,56 @@ def test_a_guard_refuses_before_any_call(
     words = run("-c", rehearsal.config, "sweep", *how).out
     assert 'Refused for account "main": 3 deletions are planned' in words
     assert "max_deletions_per_sweep allows 2" in words
+    assert "next: if that is meant, sweep a part: sweeper sweep --max N (at most 2 now)" in words
+    assert ("3 of 3 due were planned: none settled" in words) == (how == ())
+    assert ("dry run: a guard refuses 3 of 3 due" in words) == (how != ())
+    assert "would be deleted" not in words
     bounded = run("-c", rehearsal.config, "sweep", "--max", "2", "--json")
     assert (bounded.code, bounded.last["outcomes"]) == (3, {"deleted": 2})
+
+
+def test_a_guard_of_zero_leaves_no_part_to_sweep(
+    run: Run, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsal.responses(3)
+    monkeypatch.setenv("SWEEPER__GUARDS__MAX_SHARE_PER_SWEEP", "0")
+    words = run("-c", rehearsal.config, "sweep").out.splitlines()
+    assert "next: if that is meant, widen guards.max_share_per_sweep" in words
+
+
+def test_a_large_backlog_is_swept_as_the_readme_says(
+    run: Run, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsal.responses(250)
+    rehearsal.responses(150, age=YOUNG)
+    rehearsal.write(share=0.25, in_flight=32)
+    refused = run("-c", rehearsal.config, "sweep", "--max", "110")
+    assert refused.code == 14
+    assert "(at most 100 now), or widen guards.max_share_per_sweep" in refused.out
+    assert run("-c", rehearsal.config, "sweep", "--max", "10").code == 3
+    assert run("-c", rehearsal.config, "sweep", "--max", "99", "--json").code == 3
+    assert run("-c", rehearsal.config, "sweep").code == 14
+    monkeypatch.setenv("SWEEPER__GUARDS__MAX_SHARE_PER_SWEEP", "1.0")
+    done = run("-c", rehearsal.config, "sweep", "--json")
+    assert (done.code, done.last["outcomes"]) == (0, {"deleted": 141})
+
+
+def test_what_the_day_allows_is_named_as_the_bound(
+    run: Run, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsal.responses(3)
+    monkeypatch.setenv("SWEEPER__GUARDS__MAX_DELETIONS_PER_DAY", "1")
+    assert "(2 beyond guards.max_deletions_per_day)" in run("-c", rehearsal.config, "sweep").out
+
+
+def test_what_an_earlier_sweep_began_is_told_apart(run: Run, rehearsal: Rehearsal) -> None:
+    rehearsal.responses(3)
+    rehearsal.fault(method="GET", path="/v1/responses/", after=1, status=503)
+    run("-c", rehearsal.config, "sweep", "--max", "2")
+    rehearsal.mend()
+    rehearsal.pass_time()
+    words = run("-c", rehearsal.config, "sweep").out.splitlines()
+    assert words[0] == "1 of 1 due were planned: 3 deleted (2 of them begun by earlier sweeps)"
 
 
 def test_a_wrong_key_stops_the_account_and_says_what_to_do(run: Run, rehearsal: Rehearsal) -> None:

@@ -30,7 +30,7 @@ POLICY = '[[policies]]\nname = "{}"\ndelete_after = "1d"\nmatch = {}\n'
         ("", "policies: none is given"),
         (
             ACCOUNT + 'rate = "6001/minute"',
-            "accounts.main.rate: fireworks allows at most 100/second",
+            "accounts.main.rate: fireworks allows at most 6000/minute",
         ),
         ('[accounts.main]\nprovider = "openai"', "systemd credential main-api-key"),
         ("[guards]\nmax_deletions_per_sweep = 0", "guards.max_deletions_per_sweep: 0 blocks"),

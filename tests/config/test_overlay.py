@@ -90,5 +90,5 @@ def test_faults_name_the_variable_and_never_its_value(tmp_path: Any) -> None:
     told = "\n".join(caught.value.faults)
     assert "accounts.main.api_key (from SWEEPER__ACCOUNTS__MAIN__API_KEY): secrets" in told
     assert "accounts.main.rate (from SWEEPER__ACCOUNTS__MAIN__RATE): write" in told
-    assert "logs: unknown key; did you mean log?" in told
+    assert "logs (from SWEEPER__LOGS__FORMAT): unknown key; did you mean log?" in told
     assert "hush" not in told

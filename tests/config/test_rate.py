@@ -14,6 +14,18 @@ def test_a_rate_that_is_written_is_read_back(number: int, unit: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text,shown",
+    [
+        ("60/minute", "60/minute"),
+        ("100/second", "6000/minute"),
+        ("999999999/second", "999999999/second"),
+    ],
+)
+def test_a_rate_is_shown_per_minute_where_that_can_be_read_back(text: str, shown: str) -> None:
+    assert rate.render(rate.parse(text)) == shown
+
+
+@pytest.mark.parametrize(
     "text,per_second", [("60/minute", 1.0), ("1/minute", 1 / 60), ("7/second", 7.0)]
 )
 def test_a_rate_is_kept_in_requests_per_second(text: str, per_second: float) -> None:

@@ -80,6 +80,7 @@ def test_a_doubtful_key_is_refused_without_being_told(
     key_file.write_bytes(data)
     error = refused(account(KeyPlace.FILE, str(key_file)))
     assert reason in error.message
+    assert error.hint
     assert error.exit_code == 10
     if b"\x00" not in data:
         assert reason in refused(account(KeyPlace.VARIABLE, "K"), K=os.fsdecode(data)).message
@@ -116,6 +117,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     error = refused(account(KeyPlace.FILE, str(tmp_path / "none")))
     assert "No such file" in error.message
     assert str(tmp_path / "none") in error.message
+    assert "write the key there" in (error.hint or "")
 
 
 def test_a_variable_is_read_when_it_is_set() -> None:

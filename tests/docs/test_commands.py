@@ -9,7 +9,8 @@ import pytest
 
 from sweeper import errors
 from sweeper.cli import failure, main
-from sweeper.cli.verbs import Verbs
+from sweeper.cli.verbs import OptionsToCome, Verbs
+from sweeper.domain.answer import AnswerKind
 from sweeper.domain.decision import Verdict
 from sweeper.domain.response import State
 from tests.docs import pages
@@ -74,6 +75,25 @@ def test_what_is_not_built_is_named() -> None:
     for context in groups:
         assert isinstance(context.command, Verbs)
         assert context.command.not_built <= named | {"retry", "correct", "close"}
+
+
+def test_options_that_are_not_built_are_named() -> None:
+    named = pages.section(PAGE, "Not built yet")
+    options = {
+        f"`{name.removeprefix('sweeper ')} {option}`"
+        for name, command in COMMANDS.items()
+        if isinstance(command, OptionsToCome)
+        for option in command.not_built
+    }
+
+    assert len(options) == 3
+    assert {option for option in options if option not in " ".join(named.split())} == set()
+
+
+def test_every_answer_to_a_try_is_explained() -> None:
+    told = pages.words(pages.section(PAGE, "sweeper explain"))
+
+    assert {kind.value for kind in AnswerKind} <= told
 
 
 def _groups() -> Iterator[click.Context]:

@@ -60,8 +60,13 @@ EVENTS: list[event.Event] = [
     ),
     event.ClaimsFreed(account="main", count=1),
     event.ClockDoubted(account="main", detail="d"),
-    event.GuardRefused(account="main", detail="d"),
-    event.Throttled(account="main", pause=timedelta(seconds=1), rate_per_second=1.0),
+    event.OutcomeUnwritten(
+        sweep_id="s", account="main", response_id="resp_1", answer="yes", status=200
+    ),
+    event.BreakerClosed(account="main", breaker=Breaker.NOT_FOUND),
+    event.PoliciesChanged(sweep_id="s", policies_sha256="00"),
+    event.GuardRefused(sweep_id="s", account="main", detail="d"),
+    event.Throttled(account="main", pause_seconds=1.0, rate_per_second=1.0),
     event.SweepFinished(sweep_id="s", complete=True, numbers=SUMMARY.as_json()),
 ]
 

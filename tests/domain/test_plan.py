@@ -217,3 +217,15 @@ def test_the_time_a_plan_takes_is_its_requests_over_the_rate() -> None:
 def test_no_time_is_told_for_no_rate(rate: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         plan.duration(1, rate)
+
+
+@given(GUARDS, COUNTS, COUNTS)
+def test_no_guard_refuses_what_is_said_to_be_most_and_one_more_is_refused(
+    guards: Guards, live: int, planned: int
+) -> None:
+    most = plan.most_at_once(live, guards)
+    for count in (most, most + 1, planned):
+        part = of_account(of_set(planned=count), live=live)
+        name = plan.refusing(part, guards)
+        assert (name is None) == (count <= most) == (plan.refusal(part, guards) is None)
+        assert name is None or name in (plan.refusal(part, guards) or "")

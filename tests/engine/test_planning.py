@@ -1,14 +1,17 @@
 """Plans over random ledgers, against a model that a person can check."""
 
+import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +20,13 @@ from sweeper.domain.plan import Plan
 from sweeper.domain.policy import Match, Policy
 from sweeper.domain.registration import Registration
 from sweeper.domain.response import AccountName, ResponseId
+from sweeper.engine import planning
 from sweeper.engine.candidates import Cut, Queue
 from sweeper.engine.planning import Planner, ReadLeaves, Scope
 from sweeper.ledger import claims, database, responses
 from sweeper.ledger.claims import Terms
 from sweeper.ledger.database import Database
+from sweeper.ledger.responses import Candidate
 from tests.support import lent, registered
 from tests.support.registered import DAY, NOW
 from tests.support.sweeping import OPEN
@@ -271,3 +276,43 @@ class TestScope:
         assert (made.planned, made.waiting) == (1200, 0)
         half = planned(sqlite_database, most=700)
         assert (half.planned, half.capped) == (700, 500)
+
+    def test_a_bounded_plan_reads_as_far_as_its_bound_and_counts_the_rest(
+        self, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch = [
+            registered.registration(f"resp_{n}", age=20 * DAY, labels={"app": "a"})
+            for n in range(3000)
+        ]
+        registered.admit(sqlite_database, *batch)
+        read: list[int] = []
+        leaves = responses.leaves
+
+        def counted(*args: Any, **given: Any) -> Sequence[Candidate]:
+            rows = leaves(*args, **given)
+            read.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(responses, "leaves", counted)
+        made = planned(sqlite_database, most=10)
+        assert (made.due, made.planned, made.capped, made.waiting) == (3000, 10, 2990, 0)
+        assert read == [1000]
+        assert planned(sqlite_database, most=0).capped == 3000
+        assert read == [1000]
+
+    @pytest.mark.parametrize(
+        "most, asked", [(None, 0), (None, 1), (None, 2), (None, 3), (1, 3), (1, 4)]
+    )
+    def test_a_plan_that_nobody_wants_any_more_is_given_up_at_the_next_page(
+        self, sqlite_database: Database, most: int | None, asked: int
+    ) -> None:
+        registered.admit(
+            sqlite_database,
+            registered.registration("root", age=20 * DAY, labels={"app": "a"}),
+            registered.registration("leaf", age=20 * DAY, labels={"app": "a"}, previous="root"),
+        )
+        answers = itertools.chain([False] * asked, itertools.repeat(True))
+        scope = Scope(policies=POLICIES, accounts=frozenset({"main"}), guards=OPEN, most=most)
+        planner = Planner(sqlite_database, scope, NOW, stopped=lambda: next(answers))
+        with pytest.raises(planning.Interrupted):
+            planner.make()

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from sweeper import errors
 from sweeper.domain.notfound import NotFound
 from sweeper.domain.outcome import Breaker
 from sweeper.domain.secret import Secret
-from sweeper.ledger import accounts, schema, tables
+from sweeper.ledger import accounts, schema, sightings, tables
 from sweeper.ledger import database as ledger_database
 from sweeper.ledger.accounts import AccountRow, OpenBreaker
 from sweeper.ledger.database import Database
 from tests.support import invariants, lent
-from tests.support.registered import NOW_US, rows
+from tests.support.registered import NOW_US, admit, registration, rows
 
 
 def ensure(db: Database, *names: str) -> dict[str, int]:
@@ -146,6 +147,81 @@ def test_a_pin_is_kept_and_recorded(database: Database) -> None:
     assert "reason_sha256" not in first
     assert (second["named"], len(second["reason_sha256"])) == (False, 64)
     assert [one["text"] for one in rows(database, tables.reasons)] == ["merged"]
+
+
+def test_at_first_use_a_name_that_was_bound_meanwhile_stays_as_it_is(database: Database) -> None:
+    ensure(database, "main")
+    pin(database, "main")
+    pin(database, "main", key_fingerprint="11111111")
+    assert row(database).key_fingerprint == "0a0b0c0d"
+    with pytest.raises(errors.ConfigurationError, match="main was bound to another"):
+        pin(database, "main", pinned_account_id="umbrella")
+    assert row(database).pinned_account_id == "acme"
+    assert len(bodies(database)) == 1
+
+
+def test_of_two_that_bind_a_name_at_once_the_first_one_stands(
+    postgresql_database: Database,
+) -> None:
+    db = postgresql_database
+    ensure(db, "main")
+    values = {"provider": "fireworks", "base_url": "https://api.example.com/inference"}
+    with ThreadPoolExecutor(1) as pool:
+        with db.write() as connection:
+            accounts.pin(
+                connection,
+                row(db).id,
+                **values,
+                pinned_account_id="first",
+                key_fingerprint="0a0b0c0d",
+                reason=None,
+                now=NOW_US,
+            )
+            other = pool.submit(pin, db, "main", **values, pinned_account_id="second")
+            lent.wait_for_a_lock(db)
+        with pytest.raises(errors.ConfigurationError, match="bound to another"):
+            other.result(timeout=30)
+    assert row(db).pinned_account_id == "first"
+
+
+def test_what_was_seen_at_the_account_before_proves_nothing_at_the_accepted_one(
+    database: Database,
+) -> None:
+    keys = ensure(database, "main", "other")
+    pin(database, "main")
+    admit(database, registration("resp_1"), registration("resp_2", account="other"))
+    sets = {one["account_id"]: one["id"] for one in rows(database, tables.label_sets)}
+    with database.write() as connection:
+        for key in keys.values():
+            sightings.save(
+                connection,
+                key,
+                key="k1",
+                label_sets=[sets[key]],
+                get_seen=True,
+                yes_at=None,
+                now=NOW_US,
+            )
+    pin(database, "main", reason="moved", pinned_account_id="umbrella")
+    seen = [one["label_set_id"] for one in rows(database, tables.sightings)]
+    assert seen == [sets[keys["other"]]]
+    assert (row(database).get_seen_key, row(database, "other").get_seen_key) == (None, "k1")
+
+
+def test_closing_breakers_deletes_them_all_before_it_writes_a_record(database: Database) -> None:
+    """The log's head is locked last, so that nobody waits in a circle for it."""
+    ensure(database, "main")
+    for breaker in (Breaker.PAYMENT, Breaker.IDENTITY):
+        open_breaker(database, breaker)
+    texts: list[str] = []
+    sa.event.listen(
+        database.engine, "before_cursor_execute", lambda *values: texts.append(values[2])
+    )
+    with database.write() as connection:
+        accounts.close_breakers(connection, row(database), Breaker, reason="mended", now=NOW_US)
+    written = [text.split()[0] for text in texts if text.startswith(("DELETE", "INSERT"))]
+    assert written == sorted(written)
+    assert written.count("DELETE") == len(Breaker)
 
 
 def test_a_changed_key_is_recorded_by_its_fingerprints(database: Database) -> None:

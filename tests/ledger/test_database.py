@@ -131,6 +131,38 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         ledger_database.open_database(f"sqlite:///{tmp_path}/nowhere/ledger.db")
 
 
+@pytest.mark.parametrize(
+    "message, hint",
+    [
+        ("no such table: records", "db upgrade"),
+        ('relation "records" does not exist', "db upgrade"),
+        ("database is locked", "another process"),
+        ("database or disk is full", "free space"),
+        ("file is not a database", "is no ledger"),
+        ("attempt to write a readonly database", "read and write"),
+        ("unable to open database file", "read and write"),
+        ('connection to server at "127.0.0.1", port 1 failed: Connection refused', "host and port"),
+        ("failed to resolve host 'nope'", "host and port"),
+        ("fe_sendauth: no password supplied", "pgpass"),
+        ('FATAL:  database "x" does not exist', "make the role and the database"),
+        ("permission denied for table records", "grant"),
+        ("database disk image is malformed", "db check"),
+    ],
+)
+def test_the_hint_is_for_the_cause(message: str, hint: str) -> None:
+    fault = sa.exc.OperationalError("SELECT 1", {}, Exception(message))
+    with pytest.raises(errors.LedgerError) as told, ledger_database._told():
+        raise fault
+    assert hint in (told.value.hint or "")
+
+
+def test_a_postgresql_that_does_not_answer_is_told_with_what_to_look_at() -> None:
+    for place in ("127.0.0.1:1", "no-such-host.invalid"):
+        with pytest.raises(errors.LedgerError) as told:
+            ledger_database.open_database(f"postgresql://x@{place}/x")
+        assert "host and port" in (told.value.hint or "")
+
+
 def test_a_file_is_made_only_by_those_who_may(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with pytest.raises(errors.LedgerError, match="there is no ledger at") as refused:

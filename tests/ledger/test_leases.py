@@ -111,9 +111,41 @@ def test_a_lock_file_that_is_a_link_is_not_followed(
     sqlite_database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "ledger.db.lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic link"), leases.file_lock(sqlite_database):
+    with (
+        pytest.raises(errors.LedgerError, match="symbolic link"),
+        leases.file_lock(sqlite_database),
+    ):
         pytest.fail("a link was followed")
     assert not (tmp_path / "victim").exists()
+
+
+def test_a_lock_file_that_cannot_be_opened_is_told_with_what_to_do(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "ledger.db.lock").mkdir()
+    with pytest.raises(errors.LedgerError) as caught, leases.file_lock(sqlite_database):
+        pytest.fail("a folder was locked")
+    assert "ledger.db.lock cannot be opened" in caught.value.message
+    assert caught.value.hint is not None
+    assert "as the user who owns the ledger" in caught.value.hint
+
+
+def test_a_ledger_of_two_names_is_refused_under_each(
+    sqlite_database: Database, tmp_path: Path
+) -> None:
+    """Each name would have a lock file, and two sweepers would hold one ledger."""
+    assert sqlite_database.path is not None
+    (tmp_path / "elsewhere").mkdir()
+    twin = tmp_path / "elsewhere" / "twin.db"
+    twin.hardlink_to(sqlite_database.path)
+    other = ledger_database.open_database(f"sqlite:///{twin}")
+    for each in (sqlite_database, other):
+        with pytest.raises(errors.LedgerError, match="2 names"), leases.file_lock(each):
+            pytest.fail("one of two names was locked")
+    other.close()
+    twin.unlink()
+    with leases.file_lock(sqlite_database):
+        pass
 
 
 def test_a_child_process_does_not_inherit_the_lock(

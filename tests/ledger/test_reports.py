@@ -8,7 +8,7 @@ from sweeper.domain.outcome import Outcome
 from sweeper.ledger import reports
 from sweeper.ledger.database import Database
 from sweeper.ledger.reports import Attempt, Overdue
-from tests.support import lent
+from tests.support import explained, lent
 from tests.support.lent import only, put, settle, settled, take
 from tests.support.registered import DAY, NOW, NOW_US, admit, by_id, registration
 
@@ -22,8 +22,7 @@ def label_set(db: Database, name: str) -> int:
 
 
 def overdue(db: Database, *cuts: tuple[int, int]) -> Mapping[int, Overdue]:
-    with db.read() as connection:
-        return reports.overdue(connection, cuts)
+    return reports.overdue(db, cuts)
 
 
 def in_every_state(db: Database) -> None:
@@ -153,3 +152,21 @@ def test_open_outcomes_are_those_of_live_responses_that_are_due(database: Databa
             "not_visible": 1,
         }
         assert reports.open_outcomes(connection, []) == {}
+
+
+def test_what_is_late_or_open_is_found_by_small_indexes(sqlite_database: Database) -> None:
+    in_every_state(sqlite_database)
+    one = label_set(sqlite_database, "resp_live")
+    with explained.statements(sqlite_database) as steps:
+        overdue(sqlite_database, (one, CUTOFF))
+    for name in ("live", "claimed", "verifying", "quarantined"):
+        assert [step for step in steps if f"ix_responses_{name}" in step]
+    assert not explained.walks(steps)
+    with (
+        explained.statements(sqlite_database) as steps,
+        sqlite_database.read() as connection,
+    ):
+        reports.open_outcomes(connection, [(one, CUTOFF)])
+    assert [step for step in steps if "ix_responses_open" in step]
+    assert not [step for step in steps if "ix_responses_live" in step]
+    assert not explained.walks(steps)

@@ -1,6 +1,5 @@
 """Residue: what is still due, by the reason why, page by page and never twice."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +11,9 @@ from sweeper.domain.outcome import Outcome
 from sweeper.ledger import admission, registrations, residue, tables
 from sweeper.ledger.database import Database
 from sweeper.ledger.residue import Bounds
-from tests.support import lent
+from tests.support import explained, lent
 from tests.support.lent import EVERY, only, put, settle, settled, take
-from tests.support.registered import DAY, NOW, NOW_US, admit, by_id, registration
+from tests.support.registered import DAY, NOW, NOW_US, admit, by_id, registration, rows
 
 CUTOFF = moment.to_us(NOW - DAY)
 """What is a day old is due."""
@@ -33,10 +32,12 @@ def live(db: Database, *cuts: tuple[int, int], **given: Any) -> dict[int, dict[s
 
 
 def elsewhere(
-    db: Database, *cuts: tuple[int, int], newest_pk: int = EVERY
-) -> Mapping[tuple[int, str], int]:
-    with db.read() as connection:
-        return dict(residue.elsewhere(connection, cuts, newest_pk))
+    db: Database,
+    *cuts: tuple[int, int],
+    newest_pk: int = EVERY,
+    configured: frozenset[str] = frozenset({"main"}),
+) -> dict[str, int]:
+    return dict(residue.elsewhere(db, cuts, newest_pk, configured=configured))
 
 
 def test_every_live_response_that_is_due_has_one_reason(database: Database) -> None:
@@ -151,20 +152,11 @@ def test_each_page_is_a_short_transaction_of_its_own(
 def test_the_count_walks_the_index_of_the_living(sqlite_database: Database) -> None:
     admit(sqlite_database, *(registration(f"resp_{n}") for n in range(50)))
     one = label_set(sqlite_database)
-    plans: list[str] = []
-
-    def explain(connection: Any, _cursor: Any, text: str, values: Any, *_rest: Any) -> None:
-        if "responses" in text:
-            cursor = connection.connection.cursor()
-            cursor.execute(f"EXPLAIN QUERY PLAN {text}", values)
-            plans.extend(row[3] for row in cursor.fetchall())
-            cursor.close()
-
-    sa.event.listen(sqlite_database.engine, "before_cursor_execute", explain)
-    live(sqlite_database, (one, CUTOFF))
-    assert [line for line in plans if "SEARCH responses USING INDEX ix_responses_live" in line]
-    assert not [line for line in plans if line.startswith("SCAN responses")]
-    assert not [line for line in plans if "TEMP B-TREE" in line]
+    with explained.statements(sqlite_database) as steps:
+        live(sqlite_database, (one, CUTOFF))
+    assert [step for step in steps if "SEARCH responses USING INDEX ix_responses_live" in step]
+    assert not explained.walks(steps)
+    assert not [step for step in steps if "TEMP B-TREE" in step]
 
 
 # What is not live
@@ -185,18 +177,13 @@ def test_what_is_not_live_is_counted_by_its_state(database: Database) -> None:
     settle(database, [settled(only(take(database, "resp_young")), lent.YES)])
     settle(database, [settled(only(take(database, "resp_aside")), lent.REJECTED)])
     one = label_set(database)
-    assert elsewhere(database, (one, CUTOFF)) == {
-        (one, "stopped"): 1,
-        (one, "verifying"): 2,
-        (one, "quarantined"): 1,
-    }
+    assert elsewhere(database, (one, CUTOFF)) == {"stopped": 1, "verifying": 2, "quarantined": 1}
 
 
 def test_a_yes_counts_until_it_is_verified_even_without_a_cut(database: Database) -> None:
     admit(database, registration("resp_1"))
     settle(database, [settled(only(take(database, "resp_1")), lent.YES)])
-    one = label_set(database)
-    assert elsewhere(database, newest_pk=0) == {(one, "verifying"): 1}
+    assert elsewhere(database, newest_pk=0) == {"verifying": 1}
 
 
 def test_what_is_set_aside_without_a_time_is_always_counted(database: Database) -> None:
@@ -212,8 +199,8 @@ def test_what_is_set_aside_without_a_time_is_always_counted(database: Database) 
     row = by_id(database)["resp_1"]
     assert (row["state"], row["created_at"]) == ("quarantined", None)
     one = row["label_set_id"]
-    assert elsewhere(database) == {(one, "quarantined"): 1}
-    assert elsewhere(database, (one, EVERY)) == {(one, "quarantined"): 1}
+    assert elsewhere(database) == {"quarantined": 1}
+    assert elsewhere(database, (one, EVERY)) == {"quarantined": 1}
 
 
 def test_what_was_claimed_or_set_aside_after_the_plan_is_not_counted(database: Database) -> None:
@@ -221,6 +208,52 @@ def test_what_was_claimed_or_set_aside_after_the_plan_is_not_counted(database: D
     take(database, "resp_1")
     settle(database, [settled(only(take(database, "resp_2")), lent.REJECTED)])
     assert elsewhere(database, (label_set(database), CUTOFF), newest_pk=0) == {}
+
+
+@pytest.mark.parametrize("account", ["(invalid)", "elsewhere"])
+def test_what_is_set_aside_at_no_account_of_ours_is_always_counted(
+    database: Database, account: str
+) -> None:
+    """No policy can tell when it would be due, so a person must hear of it."""
+    with database.write() as connection:
+        connection.execute(
+            sa.insert(tables.registrations).values(
+                account="no name!" if account == "(invalid)" else account,
+                response_id="a/b",
+                created_at=moment.to_us(NOW - DAY),
+                labels="{}",
+            )
+        )
+    with database.write() as connection:
+        admission.drain(connection, now=NOW_US)
+    (row,) = by_id(database).values()
+    assert (row["state"], row["created_at"]) == ("quarantined", moment.to_us(NOW - DAY))
+    assert elsewhere(database) == {"quarantined": 1}
+    assert elsewhere(database, (row["label_set_id"], CUTOFF)) == {"quarantined": 1}
+    assert elsewhere(database, configured=frozenset({account})) == {}
+
+
+def test_no_count_walks_all_responses(sqlite_database: Database) -> None:
+    admit(
+        sqlite_database,
+        *(registration(f"resp_{n}", labels={"n": str(n % 3)}) for n in range(30)),
+    )
+    sets = [row["id"] for row in rows(sqlite_database, tables.label_sets)]
+    with explained.statements(sqlite_database) as steps:
+        elsewhere(sqlite_database, *((one, CUTOFF) for one in sets))
+    for name in ("claimed", "verifying", "quarantined"):
+        assert [step for step in steps if f"ix_responses_{name}" in step]
+    assert not explained.walks(steps)
+
+
+def test_each_label_set_is_counted_in_a_transaction_of_its_own(sqlite_database: Database) -> None:
+    admit(sqlite_database, *(registration(f"resp_{n}", labels={"n": str(n)}) for n in range(4)))
+    begun: list[str] = []
+    sa.event.listen(
+        sqlite_database.engine, "before_cursor_execute", lambda *values: begun.append(values[2])
+    )
+    elsewhere(sqlite_database)
+    assert [text for text in begun if text.startswith("BEGIN")] == ["BEGIN DEFERRED"] * 5
 
 
 def oldest(db: Database) -> int | None:

@@ -13,6 +13,7 @@ from sweeper.domain.response import State
 from sweeper.ledger import responses, tables
 from sweeper.ledger.database import Database
 from sweeper.ledger.responses import Candidate
+from tests.support import explained
 from tests.support.registered import DAY, NOW, NOW_US, admit, by_id, registration
 
 ALL = 2**62
@@ -283,3 +284,21 @@ def test_leaves_are_read_by_an_index_in_postgresql_too(postgresql_database: Data
         text = f"EXPLAIN {statement.compile(connection)}"
         how = "\n".join(row[0] for row in connection.exec_driver_sql(text, values))
     assert "ix_responses_live" in how
+
+
+@pytest.mark.parametrize("state", [State.CLAIMED, State.VERIFYING, State.QUARANTINED])
+def test_the_few_that_are_not_live_are_listed_without_walking_the_rest(
+    sqlite_database: Database, state: State
+) -> None:
+    admit(sqlite_database, *(registration(f"resp_{n}", age=(9 - n) * DAY) for n in range(9)))
+    for number in range(5):
+        values = {"state": state, "token": None, "claims": 1, "yes_at": 1, "quarantine_reason": "r"}
+        if state is State.CLAIMED:
+            values["token"] = "t"
+        put(sqlite_database, f"resp_{number}", **values)
+    with explained.statements(sqlite_database) as steps, sqlite_database.read() as connection:
+        first = responses.list(connection, state=state, limit=3)
+        rest = responses.list(connection, state=state, after=first[-1].id)
+    assert names([*first, *rest]) == [f"resp_{n}" for n in range(5)]
+    assert [step for step in steps if f"ix_responses_{state.value}" in step]
+    assert not [step for step in explained.walks(steps) if "responses" in step]

@@ -9,7 +9,7 @@ from sweeper.domain import moment
 from sweeper.domain.outcome import Outcome
 from sweeper.ledger import sightings, tables
 from sweeper.ledger.database import Database
-from tests.support import lent
+from tests.support import explained, lent
 from tests.support.lent import only, put, settle, settled, take
 from tests.support.registered import DAY, NOW, NOW_US, admit, by_id, registration, rows
 
@@ -133,8 +133,8 @@ def test_absences_since_the_last_yes_are_named_in_their_order(database: Database
     admit(database, registration("resp_9", account="other"))
 
     def settled_at(name: str, at: int, outcome: Outcome, account: str = "main") -> None:
-        claim = take(database, name, now=at, account=account)
-        settle(database, [settled(only(claim), lent.absent(outcome))])
+        claim = take(database, name, now=1, account=account)
+        settle(database, [settled(only(claim), lent.absent(outcome), at=at)])
 
     settled_at("resp_0", 50, Outcome.ALREADY_ABSENT)
     settled_at("resp_1", 130, Outcome.ALREADY_ABSENT)
@@ -146,3 +146,20 @@ def test_absences_since_the_last_yes_are_named_in_their_order(database: Database
     save(database, yes_at=100)
     assert absent(database) == ["resp_4", "resp_2", "resp_1"]
     assert absent(database, 1) == ["resp_4"]
+
+
+def test_what_was_claimed_before_the_yes_and_settled_after_it_is_named(database: Database) -> None:
+    admit(database, registration("resp_1"), registration("resp_2"))
+    first, second = take(database, "resp_1", "resp_2", now=10)
+    settle(database, [settled(first, lent.DELETED, at=20)])
+    save(database, yes_at=20)
+    settle(database, [settled(second, lent.absent(Outcome.ALREADY_ABSENT), at=30)])
+    assert absent(database) == ["resp_2"]
+
+
+def test_absences_are_found_by_an_index_of_their_own(sqlite_database: Database) -> None:
+    admit(sqlite_database, registration("resp_1"))
+    with explained.statements(sqlite_database) as steps:
+        absent(sqlite_database)
+    assert [step for step in steps if "ix_responses_already_absent" in step]
+    assert not [step for step in steps if step == "SCAN responses" or "TEMP B-TREE" in step]
