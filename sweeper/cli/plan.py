@@ -28,7 +28,8 @@ _COLUMNS = (
     "CAPPED",
     "CREATED UNTIL",
 )
-_NUMBERS = ("DUE", "PLANNED", "WAITING", "LATER", "CAPPED")
+_OFTEN_ZERO = ("WAITING", "LATER", "CAPPED")
+_NUMBERS = ("DUE", "PLANNED", *_OFTEN_ZERO)
 
 
 @click.command(
@@ -109,26 +110,9 @@ def _label_set(each: "LabelSetDue") -> dict[str, object]:
 def tell(found: "Forecast", bounds: "Scope") -> None:
     """Print a plan for people."""
     made, outlooks = found.plan, found.outlooks
-    rows = [
-        (
-            each.policy,
-            each.account,
-            labels_text(each.labels),
-            *(f"{n:,}" for n in (each.due, each.planned, each.waiting, each.backing_off)),
-            f"{each.capped:,}",
-            output.short_instant(each.cutoff),
-        )
-        for one in outlooks
-        for each in one.plan.sets
-    ]
+    rows = [_row(each) for one in outlooks for each in one.plan.sets]
     if rows:
-        output.table(
-            _COLUMNS,
-            rows,
-            right=_NUMBERS,
-            fold=("LABELS",),
-            unless_zero=("WAITING", "LATER", "CAPPED"),
-        )
+        output.table(_COLUMNS, rows, right=_NUMBERS, fold=("LABELS",), unless_zero=_OFTEN_ZERO)
     else:
         output.line("Nothing is due.")
     for one in outlooks:
@@ -154,6 +138,17 @@ def tell(found: "Forecast", bounds: "Scope") -> None:
             "What is registered was not admitted and not planned, because the clock may be wrong:"
             f" {found.not_admitted_because}"
         )
+
+
+def _row(each: "LabelSetDue") -> tuple[str, ...]:
+    return (
+        each.policy,
+        each.account,
+        labels_text(each.labels),
+        *(f"{n:,}" for n in (each.due, each.planned, each.waiting, each.backing_off)),
+        f"{each.capped:,}",
+        output.short_instant(each.cutoff),
+    )
 
 
 def way_on(refused: "Sequence[AccountPlan]", guards: "Guards") -> None:

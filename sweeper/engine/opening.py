@@ -138,6 +138,17 @@ def keep(connection: "Connection", account: Account, result: str, now: int) -> A
     is pinned to the same account.
     """
     row = account.row
+    # The account's own row before any record: everybody takes these locks in that order.
+    accounts.save_control(connection, row.id, result, now=now)
+    sightings.save(
+        connection,
+        row.id,
+        key=account.key,
+        label_sets=account.newly_seen,
+        get_seen=account.get_seen,
+        yes_at=None,
+        now=now,
+    )
     if account.stopped is None and account.heard:
         if row.identity is None:
             accounts.pin(
@@ -155,16 +166,6 @@ def keep(connection: "Connection", account: Account, result: str, now: int) -> A
         account.lifted = accounts.close_breakers(
             connection, row, LIFTED_BY_A_CONTROL, reason=None, now=now
         )
-    accounts.save_control(connection, row.id, result, now=now)
-    sightings.save(
-        connection,
-        row.id,
-        key=account.key,
-        label_sets=account.newly_seen,
-        get_seen=account.get_seen,
-        yes_at=None,
-        now=now,
-    )
     kept = accounts.get(connection, row.name)
     assert kept is not None, "an account that was opened has a row"
     return kept

@@ -14,7 +14,7 @@ from sweeper.domain import event, moment, plan, policy
 from sweeper.domain.outcome import Outcome
 from sweeper.domain.plan import Plan
 from sweeper.domain.summary import Summary
-from sweeper.engine import reckoning
+from sweeper.engine import planning, reckoning
 from sweeper.engine.account import Account, Emit
 from sweeper.engine.clock import ClockWatch
 from sweeper.engine.planning import Planner, Ruled, Scope
@@ -70,6 +70,7 @@ class Sweep:
         self._ruled: Sequence[Ruled] = ()
         self._cuts: Sequence[tuple[int, int]] = ()
         self._unadmitted: str | None = None
+        self._unplanned = False
         self._fault: errors.SweeperError | None = None
         self._misconfigured: errors.ConfigurationError | None = None
 
@@ -109,7 +110,10 @@ class Sweep:
             await self._admit()
             made = await self._plan()
         except errors.LedgerError as fault:
+            self._unplanned = True
             self._fail(fault)
+        except planning.Interrupted:
+            self._unplanned = True
         else:
             self._emit(
                 event.SweepStarted(
@@ -163,7 +167,8 @@ class Sweep:
         return admission.drain(connection, now=now, longest=self._longest_id).left
 
     async def _plan(self) -> Plan:
-        planner = Planner(self._db, self._scope, self._watch.planned())
+        now = self._watch.planned()
+        planner = Planner(self._db, self._scope, now, stopped=lambda: self._stop_reason is not None)
         made = await asyncio.to_thread(planner.make)
         self._ruled = await asyncio.to_thread(planner.ruled)
         self._cuts = planner.cuts(self._ruled)
@@ -213,7 +218,7 @@ class Sweep:
 
     async def _finish(self, made: Plan, started: datetime) -> Summary:
         reasons: Mapping[str, int] | None = None
-        if self._fault is None:
+        if self._fault is None and not self._unplanned:
             try:
                 reasons = await asyncio.to_thread(self._residue, made)
             except errors.LedgerError as unreadable:
@@ -224,7 +229,7 @@ class Sweep:
         summary = Summary(
             sweep_id=self.id,
             dry_run=False,
-            due=made.due if made.accounts or self._fault is None else None,
+            due=None if self._unplanned else made.due,
             planned=made.planned,
             outcomes={one.value: outcomes[one] for one in Outcome if outcomes[one]},
             verified=sum(visit.tally.verified for visit in self._visits),

@@ -1,6 +1,7 @@
 """Opening the ledger: its settings, its refusals, and rows that cross into it as one text."""
 
 import json
+import os
 import sqlite3
 import threading
 import warnings
@@ -161,6 +162,16 @@ def test_a_postgresql_that_does_not_answer_is_told_with_what_to_look_at() -> Non
         with pytest.raises(errors.LedgerError) as told:
             ledger_database.open_database(f"postgresql://x@{place}/x")
         assert "host and port" in (told.value.hint or "")
+
+
+def test_a_folder_that_may_not_be_written_to_is_told_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(errors.LedgerError, match="cannot be written to") as told:
+        ledger_database.open_database(f"sqlite:///{tmp_path}/ledger.db")
+    assert "chown" in (told.value.hint or "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_made_only_by_those_who_may(tmp_path: Path) -> None:

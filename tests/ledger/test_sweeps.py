@@ -32,6 +32,7 @@ def finish(db: Database, sweep_id: str, *, complete: bool = True, stop: str | No
             complete=complete,
             stop_reason=stop,
             summary=SUMMARY,
+            finished_at=NOW_US + 100,
             now=NOW_US + 100,
         )
 

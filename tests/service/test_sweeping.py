@@ -47,6 +47,7 @@ async def test_every_event_of_a_sweep_is_heard_in_its_order(rehearsal: Rehearsal
     heard: list[Event] = []
     ended = await swept(rehearsal, heard)
     assert [type(one) for one in heard] == [
+        event.PoliciesChanged,
         event.SweepStarted,
         event.AccountChecked,
         event.ResponseSettled,
