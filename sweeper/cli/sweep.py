@@ -202,7 +202,8 @@ def _tell_done(summary: "Summary") -> None:
         f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in summary.outcomes.items()
     )
     if not summary.due and not done:
-        output.line("Nothing is due.")
+        unknown = summary.due is None
+        output.line("what is due could not be determined" if unknown else "Nothing is due.")
         return
     # What an earlier sweep began, and this one only verified or tried again, was not planned now.
     more = sum(summary.outcomes.values()) - summary.planned

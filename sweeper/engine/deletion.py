@@ -42,12 +42,14 @@ class Absence:
     """A response that was not found: what it is worth shows when a control has followed.
 
     `answer` is the DELETE's, None for a verification; `get` the GET's, None if it was not sent.
+    `at` is when the first of them came.
     The moments are seconds of the boot clock: before the first question, after the last answer.
     """
 
     claim: Claim
     answer: Answer | None
     get: Answer | None
+    at: datetime
     before: Controls
     first_at: float
     last_at: float
@@ -92,6 +94,7 @@ class Deletion:
             claim=claim,
             answer=answer,
             get=get,
+            at=now,
             before=grant.before,
             first_at=grant.asked_at,
             last_at=account.now(),
@@ -125,6 +128,7 @@ class Deletion:
                 claim=claim,
                 answer=None,
                 get=get,
+                at=self._now(),
                 before=before,
                 first_at=asked,
                 last_at=account.now(),
@@ -155,7 +159,7 @@ class Deletion:
         return Finished(
             claim=claim,
             settlement=settlement,
-            at=self._now(),
+            at=absence.at,
             answer=absence.answer,
             verify_status=None if absence.get is None else absence.get.status,
             bracketed=bracketed,

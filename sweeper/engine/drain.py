@@ -206,13 +206,14 @@ class Drain:
             self.tally.doubt = turn.doubt
             self._emit(event.ClockDoubted(account=self._account.name, detail=turn.doubt))
         for one in batch:
-            if one.settlement.outcome is not None:
-                self._count(one, late=one.claim.fence in turn.late)
+            late = one.claim.fence in turn.late
+            if one.settlement.outcome is not None or (late and one.settlement.yes):
+                self._count(one, late=late)
 
     def _count(self, one: Finished, *, late: bool) -> None:
         claim, settlement = one.claim, one.settlement
-        assert settlement.outcome is not None
         if not late:
+            assert settlement.outcome is not None, "only a late yes is told without an outcome"
             if claim.outcome is not None:
                 self.tally.outcomes[Outcome(claim.outcome)] -= 1
             self.tally.outcomes[settlement.outcome] += 1

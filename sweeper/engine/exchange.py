@@ -1,5 +1,6 @@
 """Exchange what is finished for new claims: one transaction of an account's drain."""
 
+import math
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -102,10 +103,11 @@ class Exchange:
         is lost; nothing is settled then in this transaction.
         """
         account = self._account
-        longest = CLAIM_SECONDS
+        lease_ends_at = math.inf
         if given.claims:
             left = leases.check(connection, self._do.lease)
-            longest = longest if left is None else min(longest, left / 1_000_000)
+            if left is not None:
+                lease_ends_at = account.now() + left / 1_000_000
             admission.lock(connection)
         now = moment.to_us(account.watch.clock.wall())
         doubt = account.watch.doubt(connection, account.name)
@@ -119,8 +121,10 @@ class Exchange:
             return Got(late=late, crowded=True)
         if not given.room:
             return Got(late=late, drained=self._is_drained(connection, now))
-        ends_at = account.now() + longest
-        taken = self._claim(connection, given.room, now, now + int(longest * 1_000_000))
+        began = account.now()
+        ends_at = min(began + CLAIM_SECONDS, lease_ends_at)
+        deadline = now + int((ends_at - began) * 1_000_000)
+        taken = self._claim(connection, given.room, now, deadline)
         if not account.watch.is_old(account.name):
             clock.keep_good(connection, now)
         return Got(claims=taken, ends_at=ends_at, late=late, drained=not taken)

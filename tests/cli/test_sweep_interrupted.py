@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.cli import sweep
+from sweeper.config import load
+from sweeper.domain.plan import Plan
+from sweeper.domain.summary import Summary
+from sweeper.engine.sweep import Ended
+from sweeper.service import assembly
 from tests.support import command, truth
 from tests.support.logged import logged, of_event
 from tests.support.rehearsal import Rehearsal
@@ -67,6 +73,33 @@ def test_a_signal_while_the_plan_is_made_ends_the_sweep_before_any_request(
     assert result.last["remaining"] == result.last["due"] == 8000
     assert of_event(logged(result.err), "breaker_opened") == []
     assert rehearsal.requests() == 0
+
+
+def test_what_is_due_is_not_said_to_be_nothing_where_it_is_unknown(
+    rehearsal: Rehearsal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    summary = Summary(
+        sweep_id="s",
+        dry_run=False,
+        due=None,
+        planned=0,
+        outcomes={},
+        verified=0,
+        held=0,
+        remaining=None,
+        remaining_by_reason=None,
+        stop_reason="interrupted",
+        started_at=now,
+        finished_at=now,
+    )
+    bounds = assembly.scope(load.load(rehearsal.config, {}))
+    sweep.tell(Ended(summary=summary, plan=Plan(made_at=now, accounts=())), bounds)
+    assert capsys.readouterr().out.splitlines() == [
+        "what is due could not be determined",
+        "what is left could not be determined",
+        "not complete: it was interrupted",
+    ]
 
 
 def wait_for_lock(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What each answer of a provider makes of a response: real answers, from a socket to the ledger."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -722,6 +723,7 @@ class TestWhatAStopMakesOfAnAbsence:
                     claim=claim,
                     answer=missing,
                     get=missing,
+                    at=datetime.now(UTC),
                     before=before,
                     first_at=at - 1.5,
                     last_at=at - 1,

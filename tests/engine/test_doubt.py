@@ -187,3 +187,33 @@ async def test_planning_for_longer_than_a_lease_lasts_loses_no_lease(
         site.store(3)
         ended = await site.sweep()
         assert ended.summary.outcomes == {"deleted": 3}
+
+
+async def test_a_sweep_that_is_stopped_while_it_plans_says_that_it_does_not_know(
+    site: Site,
+) -> None:
+    site.store(3)
+
+    def early(running: Running) -> None:
+        running.sweep.stop("interrupted")
+
+    ended = await site.sweep(early=early)
+    assert (ended.summary.due, ended.summary.remaining) == (None, None)
+    assert ended.summary.stop_reason == "interrupted"
+    assert not ended.summary.complete
+    assert site.sandbox.journal.entries == []
+
+
+@pytest.mark.usefixtures("far")
+async def test_a_claim_ends_with_its_lease(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the lease has left bounds the claim, whatever a claim may last otherwise."""
+    site.store(1)
+    left = [300_000]
+
+    def check(*_given: object) -> int | None:
+        return left.pop() if left else None
+
+    monkeypatch.setattr(leases, "check", check)
+    await site.sweep(afar(site))
+    first, second = registered.rows(site.db, tables.attempts)
+    assert (first["unsent"], second["unsent"]) == (1, 0)
