@@ -10,7 +10,7 @@ from sweeper.cli.call import Call, as_json, pass_call
 if TYPE_CHECKING:
     from sweeper.domain.outcome import Breaker
     from sweeper.ledger.sweeps import SweepRow
-    from sweeper.service.inquiry import Status
+    from sweeper.service.standing import Status
 
 NOT_OK = 3
 _REASONS = {
@@ -30,11 +30,11 @@ def command(call: Call, *, as_json: bool) -> int:
     Registered responses are admitted first. Exit code 0 when nothing is late, stopped, set aside
     or kept from being admitted, 3 otherwise.
     """
-    from sweeper.service import inquiry
+    from sweeper.service import standing
 
     config = call.config()
     with call.ledger(config) as database:
-        found = inquiry.status(config, database)
+        found = standing.status(config, database)
     if as_json:
         output.json_line("status", _fields(found))
     else:

@@ -1,7 +1,6 @@
 """Answer questions about the ledger without sending anything: the plan, one response, the state."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,23 +12,19 @@ from sweeper.domain.outcome import Outcome
 from sweeper.domain.pacing import Pacer
 from sweeper.domain.plan import AccountPlan, Plan
 from sweeper.domain.response import ResponseId, State
-from sweeper.engine import planning
 from sweeper.engine.planning import Planner, Scope
 from sweeper.ledger import (
     accounts,
     admission,
-    backlog,
     claims,
     registrations,
     reports,
     responses,
-    sweeps,
 )
 from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.database import Database
 from sweeper.ledger.reports import Attempt
 from sweeper.ledger.responses import Response
-from sweeper.ledger.sweeps import SweepRow
 from sweeper.service import assembly
 
 
@@ -172,104 +167,3 @@ def _obituary(row: Response) -> str:
 
 def _moment(us: int | None) -> datetime | None:
     return None if us is None else moment.from_us(us)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Late:
-    """What is past its deadline by one policy."""
-
-    policy: str
-    count: int
-    oldest: timedelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """How things stand: late, stopped, open, and the last sweep."""
-
-    now: datetime
-    sweep: SweepRow | None
-    finished: SweepRow | None
-    due: int
-    late: Sequence[Late]
-    stopped: Sequence[OpenBreaker]
-    open: Mapping[str, int]
-    aside: Mapping[str, Mapping[str, int]]
-    quarantined: Mapping[str, int]
-    live: Mapping[str, int]
-    unmatched: int
-    no_account: Mapping[str, int]
-    waiting_for_admission: int
-    not_admitted_because: str | None
-
-    @property
-    def ok(self) -> bool:
-        """Nothing is late, stopped or set aside, and nothing can be so without being known."""
-        wrong = self.late or self.stopped or self.quarantined or self.not_admitted_because
-        return not wrong
-
-
-def status(config: Config, db: Database) -> Status:
-    """Admit what is registered, and read how things stand now."""
-    doubt = admit(config, db)
-    now = datetime.now(UTC)
-    with db.read() as connection:
-        sets = responses.label_sets(connection)
-        newest = sweeps.latest(connection)
-        finished = sweeps.latest(connection, finished=True)
-        stopped = accounts.open_breakers(connection)
-        aside = reports.aside(connection)
-        quarantined = reports.quarantine_reasons(connection)
-        waiting = registrations.waiting(connection)
-    ruled, unmatched = planning.rule(sets, config.policies, now)
-    live: Counter[str] = Counter()
-    for one in sets:
-        live[one.account] += one.live_count
-    due, no_account, outcomes = _due(config, db, ruled, now)
-    return Status(
-        now=now,
-        sweep=newest[0] if newest else None,
-        finished=finished[0] if finished else None,
-        due=due,
-        late=_late(db, ruled, now),
-        stopped=stopped,
-        open=outcomes,
-        aside=aside,
-        quarantined=quarantined,
-        live=live,
-        unmatched=unmatched,
-        no_account=no_account,
-        waiting_for_admission=waiting,
-        not_admitted_because=doubt,
-    )
-
-
-def _due(
-    config: Config, db: Database, ruled: Sequence[planning.Ruled], now: datetime
-) -> tuple[int, Mapping[str, int], Mapping[str, int]]:
-    total, outcomes, elsewhere = 0, Counter[str](), Counter[str]()
-    for one in ruled:
-        cut = backlog.Cut(one.row.id, moment.to_us(one.cutoff))
-        number = sum(backlog.due(db, cut, moment.to_us(now), lambda: False))
-        with db.read() as connection:
-            outcomes.update(reports.open_outcomes(connection, [cut]))
-        total += number
-        if config.account(one.row.account) is None and number:
-            elsewhere[one.row.account] += number
-    return total, elsewhere, outcomes
-
-
-def _late(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Sequence[Late]:
-    counts: Counter[str] = Counter()
-    oldest: dict[str, timedelta] = {}
-    cuts = [(one.row.id, moment.to_us(one.cutoff - one.policy.deadline)) for one in ruled]
-    found = reports.overdue(db, cuts)
-    for one in ruled:
-        late = found.get(one.row.id)
-        if late is None:
-            continue
-        name = one.policy.name
-        counts[name] += late.count
-        past = now - (moment.from_us(late.oldest_created_at) + one.keep + one.policy.deadline)
-        oldest[name] = max(past, oldest.get(name, timedelta(0)))
-    return [Late(policy=name, count=count, oldest=oldest[name]) for name, count in counts.items()]

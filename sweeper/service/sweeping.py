@@ -66,4 +66,3 @@ def _listen(sweep: Sweep) -> Callable[[], None]:
     for number in SIGNALS:
         signal.signal(number, stop)
     return ignore
-

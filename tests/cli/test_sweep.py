@@ -234,8 +234,11 @@ def test_a_provider_that_cannot_be_reached_stops_the_account_for_this_sweep(
     assert (result.code, result.last["stop_reason"]) == (12, "account:main:unreachable")
     assert result.last["remaining_by_reason"] == {"stopped": 2}
     assert "every sweep tries again" in run("-c", rehearsal.config, "sweep").out
+    status = run("-c", rehearsal.config, "status", "--json")
+    assert (status.code, status.last["stopped"][0]["breaker"]) == (3, "unreachable")
     rehearsal.write(base_url=rehearsal.sandbox.base_url)
     assert run("-c", rehearsal.config, "sweep").code == 0
+    assert run("-c", rehearsal.config, "status").code == 0
 
 
 def test_what_was_not_found_too_often_is_named_for_a_second_look(

@@ -70,7 +70,9 @@ def test_a_signal_while_the_plan_is_made_ends_the_sweep_before_any_request(
     result = command.end(child, signal.SIGINT)
     assert result.code == 3, result.err
     assert result.last["stop_reason"] == "interrupted"
-    assert result.last["remaining"] == result.last["due"] == 8000
+    # How much is due is not known where the plan was not finished, and then it is not said.
+    assert result.last["remaining"] == result.last["due"]
+    assert result.last["due"] in {None, 8000}
     assert of_event(logged(result.err), "breaker_opened") == []
     assert rehearsal.requests() == 0
 
