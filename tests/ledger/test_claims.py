@@ -2,9 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +13,7 @@ from sweeper.domain.outcome import Outcome
 from sweeper.ledger import claims, outcomes, tables
 from sweeper.ledger.claims import Claim
 from sweeper.ledger.database import Database
-from tests.support import invariants, lent
+from tests.support import explained, invariants, lent
 from tests.support.lent import EVERY, SECOND, only, put, settle, settled, take
 from tests.support.registered import DAY, NOW_US, admit, by_id, registration, rows
 
@@ -392,24 +390,8 @@ def test_first_attempts_are_those_sent_since_a_moment(database: Database) -> Non
 
 # How it is done
 
-
-@contextmanager
-def explained(db: Database) -> Iterator[list[str]]:
-    """The plans of all statements of the block that read or write responses or attempts."""
-    plans: list[str] = []
-
-    def explain(connection: Any, _cursor: Any, text: str, values: Any, *_rest: Any) -> None:
-        if "responses" in text or "attempts" in text:
-            cursor = connection.connection.cursor()
-            cursor.execute(f"EXPLAIN QUERY PLAN {text}", values)
-            plans.extend(row[3] for row in cursor.fetchall())
-            cursor.close()
-
-    sa.event.listen(db.engine, "before_cursor_execute", explain)
-    try:
-        yield plans
-    finally:
-        sa.event.remove(db.engine, "before_cursor_execute", explain)
+BOTH = ("responses", "attempts")
+WRITING = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
 
 
 def scans(plans: list[str]) -> list[str]:
@@ -431,7 +413,7 @@ def test_claiming_and_settling_scan_no_table(sqlite_database: Database, *, analy
     if analysed:
         with db.write() as connection:
             connection.exec_driver_sql("ANALYZE")
-    with explained(db) as plans, db.write() as connection:
+    with explained.statements(db, *BOTH, verbs=WRITING) as plans, db.write() as connection:
         taken = claims.take(connection, wanted, lent.terms(key))
         outcomes.settle(
             connection, [settled(claim, lent.YES) for claim in taken], sweep_id="s", now=NOW_US
@@ -458,7 +440,7 @@ def test_the_statements_walk_through_the_rows_that_are_given(sqlite_database: Da
     db = sqlite_database
     admit(db, registration("resp_1"))
     wanted, agreed = lent.wanted(db, "resp_1"), lent.terms(lent.account_id(db))
-    with explained(db) as plans, db.write() as connection:
+    with explained.statements(db, *BOTH, verbs=WRITING) as plans, db.write() as connection:
         taken = claims.take(connection, wanted, agreed)
         claimed = plans.copy()
         outcomes.settle(connection, [settled(only(taken), lent.DELETED)], sweep_id="s", now=NOW_US)

@@ -10,12 +10,15 @@ from sweeper.ledger.database import Database
 
 
 @contextmanager
-def statements(db: Database) -> Iterator[list[str]]:
-    """Gather a line for every step of every statement that reads responses."""
+def statements(
+    db: Database, *tables: str, verbs: tuple[str, ...] = ("SELECT", "WITH")
+) -> Iterator[list[str]]:
+    """Gather a line for every step of the statements on these tables, by default responses."""
     steps: list[str] = []
+    named = tables or ("responses",)
 
     def explain(connection: Any, _cursor: Any, text: str, values: Any, *_rest: Any) -> None:
-        if "responses" in text and text.startswith(("SELECT", "WITH")):
+        if any(table in text for table in named) and text.startswith(verbs):
             cursor = connection.connection.cursor()
             cursor.execute(f"EXPLAIN QUERY PLAN {text}", values)
             steps.extend(row[3] for row in cursor.fetchall())
