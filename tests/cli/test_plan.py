@@ -129,11 +129,10 @@ def test_while_the_clock_is_known_to_be_wrong_nothing_is_admitted(
     assert made["due"] == 0
     why = made["not_admitted_because"]
     assert why.endswith("behind the last time at which it was right.")
-    assert run("-c", rehearsal.config, "plan").out.splitlines() == [
-        "Nothing is due.",
-        "What is registered was not admitted and not planned, because the clock may be wrong: "
-        + why,
-    ]
+    nothing, told = run("-c", rehearsal.config, "plan").out.splitlines()
+    assert nothing == "Nothing is due."
+    assert told.startswith("What is registered was not admitted and not planned, because the clock")
+    assert told.endswith("behind the last time at which it was right.")
     assert len(rehearsal.rows(tables.registrations)) == 3
 
 
