@@ -12,8 +12,10 @@ from sweeper.domain import event
 from sweeper.domain.secret import Secret
 from sweeper.engine import opening, tenure
 from sweeper.engine.clock import Clock
+from sweeper.engine.deletion import Deletion
 from sweeper.engine.planning import Planner
 from sweeper.ledger import leases, records, tables
+from sweeper.ledger.claims import Claim
 from sweeper.ledger.database import Database
 from sweeper.sandbox.server import Sandbox
 from tests.support import registered, sweeping
@@ -217,3 +219,23 @@ async def test_a_claim_ends_with_its_lease(site: Site, monkeypatch: pytest.Monke
     await site.sweep(afar(site))
     first, second = registered.rows(site.db, tables.attempts)
     assert (first["unsent"], second["unsent"]) == (1, 0)
+
+
+async def test_a_worker_that_fails_cuts_no_other_request_short(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = site.store(4)
+    work = Deletion.work
+
+    async def fails_for_the_first(deletion: Deletion, claim: Claim, deadline: float) -> object:
+        if claim.response_id == first:
+            await site.sandbox.wait_until(lambda: len(site.deleted()) == len(others))
+            raise ValueError("nobody foresaw this")
+        return await work(deletion, claim, deadline)
+
+    monkeypatch.setattr(Deletion, "work", fails_for_the_first)
+    site.fault(method="DELETE", delay=0.2)
+    ended = await site.sweep(site.account("main", verify=False), checked=False)
+    assert ended.summary.stop_reason == "ledger"
+    assert {site.states()[name] for name in others} == {("gone", "deleted")}
+    assert site.states()[first] == ("claimed", None)
