@@ -54,6 +54,17 @@ class TestAQueue:
         assert queue.take(9, 0, read) == []
         assert queue.is_drained(0, read)
 
+    def test_what_is_due_is_judged_by_the_earlier_of_the_plans_time_and_now(self) -> None:
+        plan_time, keep = 1000, 100
+        for now, cutoff in ((plan_time + 50, 900), (plan_time - 50, 850)):
+            fresh = Cut(label_set_id=1, cutoff=plan_time - keep, keep=keep, most=9)
+            (one,) = Queue([fresh]).take(9, now, Shelf(leaf(1, 10)))
+            assert one.cutoff == cutoff
+            again = Queue([fresh])
+            again.returned(1, 1, next_try_at=0)
+            (one,) = again.take(1, now, Shelf())
+            assert one.cutoff == cutoff
+
     def test_what_could_not_be_claimed_leaves_its_place_to_another(self) -> None:
         read = Shelf(leaf(1, 10), leaf(2, 20))
         queue = Queue([cut(most=1)])

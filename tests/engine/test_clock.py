@@ -188,3 +188,27 @@ class TestAWatch:
         assert not watch.is_old("main")
         clock.slept = timedelta(minutes=11)
         assert watch.is_old("main")
+
+    def test_an_account_is_vouched_for_by_its_own_provider_only(
+        self, sqlite_database: Database
+    ) -> None:
+        watch = ClockWatch(clock=Moved(), skew=timedelta(minutes=2), trust_local=False)
+        watch.saw("near", datetime.now(UTC))
+        with sqlite_database.read() as connection:
+            assert watch.doubt(connection, "near") is None
+            assert watch.doubt(connection, "main") == "The provider has not sent a Date yet."
+
+    def test_a_provider_that_disagrees_raises_doubt_for_every_account(
+        self, sqlite_database: Database
+    ) -> None:
+        clock = Moved()
+        watch = ClockWatch(clock=clock, skew=timedelta(minutes=2), trust_local=False)
+        watch.saw("near", datetime.now(UTC))
+        watch.saw("main", datetime.now(UTC) + DAY)
+        with sqlite_database.read() as connection:
+            for account in ("near", "main", None):
+                said = watch.doubt(connection, account)
+                assert said == "The wall clock is 86400 s behind the provider's Date."
+            clock.slept = timedelta(minutes=11)  # too long ago to speak against it any more
+            watch.saw("near", clock.wall() + timedelta(seconds=1))
+            assert watch.doubt(connection, "near") is None
