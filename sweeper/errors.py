@@ -12,6 +12,9 @@
     + UnknownAccount               2
   x AccountStopped                12
   x InvalidRegistration            1
+  x DecisionRefused                1
+  x CannotListen                   1
+  x DaemonSilent                   1
   x Interrupted                    3
 
 A response that could not be deleted is no error: it is an outcome, and a value.
@@ -111,6 +114,24 @@ class InvalidRegistration(SweeperError):
     """A registered line breaks the rules; nothing of it was kept."""
 
     code = "invalid_registration"
+
+
+class DecisionRefused(SweeperError):
+    """A person's decision about a response does not fit how it stands; nothing was changed."""
+
+    code = "decision_refused"
+
+
+class CannotListen(SweeperError):
+    """The address at which the daemon is to answer cannot be had."""
+
+    code = "listen"
+
+
+class DaemonSilent(SweeperError):
+    """The daemon did not answer."""
+
+    code = "no_answer"
 
 
 class Interrupted(SweeperError):

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper import errors
 from sweeper.cli import output, status
-from sweeper.cli.call import Call, as_json, pass_call
+from sweeper.cli.call import Call, as_json, pass_call, with_reason
 from sweeper.cli.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -16,19 +15,11 @@ if TYPE_CHECKING:
     from sweeper.config.settings import Config
     from sweeper.domain.secret import Secret
     from sweeper.ledger.accounts import AccountRow, OpenBreaker
+    from sweeper.service.operator import Who
     from sweeper.service.stewardship import Checked
 
 STOPPED = 12
 _PINNED = "provider_account_id"
-
-
-def _worded(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not value.strip():
-        raise errors.UsageError("--reason: say why in words; they are recorded")
-    return value
-
-
-_reason = click.option("--reason", required=True, callback=_worded, help="Why; it is recorded.")
 
 
 @click.group("account", cls=Verbs)
@@ -130,7 +121,7 @@ def check(call: Call, *, name: str, as_json: bool) -> int:
     metavar="N",
     help="So many responses may be missing without stopping the account again.",
 )
-@_reason
+@with_reason
 @as_json
 @pass_call
 def reset(call: Call, *, name: str, expect_absent: int, reason: str, as_json: bool) -> None:
@@ -145,14 +136,14 @@ def reset(call: Call, *, name: str, expect_absent: int, reason: str, as_json: bo
     key = _key(config, name)
     with call.ledger(config, create=True) as database:
         checked, closed = stewardship.reset(
-            config, database, name, key, expect_absent=expect_absent, reason=reason
+            config, database, name, key, expect_absent=expect_absent, who=_who(reason)
         )
     _told(checked, as_json=as_json, lifted=[one.value for one in closed])
 
 
 @command.command("accept", epilog="Example: sweeper account accept main --reason 'new key'")
 @click.argument("name")
-@_reason
+@with_reason
 @as_json
 @pass_call
 def accept(call: Call, *, name: str, reason: str, as_json: bool) -> None:
@@ -166,8 +157,14 @@ def accept(call: Call, *, name: str, reason: str, as_json: bool) -> None:
     config = call.config()
     key = _key(config, name)
     with call.ledger(config, create=True) as database:
-        checked = stewardship.accept(config, database, name, key, reason=reason)
+        checked = stewardship.accept(config, database, name, key, who=_who(reason))
     _told(checked, as_json=as_json)
+
+
+def _who(reason: str) -> "Who":
+    from sweeper.service import operator
+
+    return operator.who(os.environ, reason)
 
 
 def _key(config: "Config", name: str) -> "Secret":

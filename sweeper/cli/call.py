@@ -6,14 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
+
+from sweeper import errors
 
 if TYPE_CHECKING:
     from sweeper.config.settings import Config
     from sweeper.domain.secret import Secret
     from sweeper.ledger.database import Database
+
+COMPLETE: Final = "_SWEEPER_COMPLETE"
+"""The variable by which a shell asks for words instead of calling a verb."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,5 +55,12 @@ class Call:
         logs.configure(format=config.log.format, level=self.level, secrets=secrets)
 
 
+def _worded(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise errors.UsageError("--reason: say why in words; they are recorded")
+    return value
+
+
 pass_call = click.make_pass_decorator(Call)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+with_reason = click.option("--reason", required=True, callback=_worded, help="Why; it is recorded.")

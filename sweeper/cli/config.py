@@ -1,4 +1,4 @@
-"""`sweeper config`: show the configuration in effect, whatever it was composed of."""
+"""`sweeper config`: show the configuration in effect, and what a configuration may hold."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from sweeper.cli.call import Call, as_json, pass_call
 from sweeper.cli.verbs import Verbs
 
 if TYPE_CHECKING:
-    from sweeper.config.settings import Account, Config
+    from sweeper.config.settings import Account, Config, Listen
     from sweeper.domain.policy import Policy
 
 
-@click.group("config", cls=Verbs, not_built=("schema",))
+@click.group("config", cls=Verbs)
 def command() -> None:
-    """Show the configuration in effect."""
+    """Show the configuration in effect, or what one may hold."""
 
 
 @command.command("show", epilog="Example: SWEEPER__LOG__FORMAT=json sweeper config show")
@@ -42,6 +42,24 @@ def show(call: Call, *, as_json: bool) -> None:
         output.line(text)
 
 
+@command.command("schema", epilog="Example: sweeper config schema >sweeper.schema.json")
+@as_json
+def schema(*, as_json: bool) -> None:
+    """Show a JSON Schema of the configuration file.
+
+    It is for editors, and for programs that write such files. No configuration is read. What
+    lies between sections is beyond it: sweeper check has the last word.
+    """
+    from sweeper.config import schema as schemas
+
+    composed = schemas.compose()
+    if as_json:
+        output.json_line("config_schema", {"schema": composed})
+        return
+    for text in json.dumps(composed, indent=2).splitlines():
+        output.line(text)
+
+
 class _Unset(Enum):
     """Stands for a key that is not given and has no default; None is "forever"."""
 
@@ -58,6 +76,11 @@ def _plain(value: object) -> float | None:
 def _document(config: "Config") -> dict[str, Any]:
     return {
         "ledger": {"url": _masked(config.ledger_url)},
+        "intake": {"spool": _Unset.UNSET if config.spool is None else str(config.spool)},
+        "schedule": {
+            "every": config.schedule.every or _Unset.UNSET,
+            "cron": config.schedule.cron or _Unset.UNSET,
+        },
         "guards": {
             "max_deletions_per_sweep": config.guards.max_deletions_per_sweep,
             "max_share_per_sweep": config.guards.max_share_per_sweep,
@@ -67,6 +90,11 @@ def _document(config: "Config") -> dict[str, Any]:
         },
         "accounts": {account.name: _account(account) for account in config.accounts},
         "policies": [_policy(policy) for policy in config.policies],
+        "alarm": {"command": _Unset.UNSET if config.alarm is None else list(config.alarm)},
+        "http": {
+            "listen": _listen(config.listen),
+            "behind_proxy": config.behind_proxy,
+        },
         "log": {"format": config.log.format.value, "response_ids": config.log.response_ids},
     }
 
@@ -79,6 +107,12 @@ def _masked(url: str) -> str:
         return url
     scheme, _, rest = url.partition("://")
     return f"{scheme}://***@{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _listen(listen: "Listen | None") -> object:
+    from sweeper.config import listening
+
+    return _Unset.UNSET if listen is None else listening.render(listen.host, listen.port)
 
 
 def _account(account: "Account") -> dict[str, Any]:

@@ -80,6 +80,9 @@ def _tell(explained: "Explanation") -> None:
     row = explained.response
     output.line(f"{row.response_id} ({row.account})")
     output.line(explained.decision.sentence)
+    step = lookup.next_step(row)
+    if step is not None:
+        output.line(f"next: {step}")
     for one in explained.stopped:
         output.line(
             f"Account {one.account} is stopped since {output.short_instant(one.opened_at)}"

@@ -1,7 +1,8 @@
 """`sweeper responses list` and `show`: what the ledger holds, one by one."""
 
 import json
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 _STATES = ("live", "claimed", "verifying", "gone", "quarantined")
 _COLUMNS = ("RESPONSE", "ACCOUNT", "CREATED", "STATE", "OUTCOME", "LABELS")
+_ASIDE = ("RESPONSE", "ACCOUNT", "CREATED", "SET ASIDE", "LABELS", "NEXT")
 
 
 @click.command("list", epilog="Example: sweeper responses list --state quarantined")
@@ -38,9 +40,9 @@ def list_(
             count += len(page)
             if as_json:
                 for row in page:
-                    output.json_line("response", _fields(row, config))
+                    output.json_line("response", fields(row, config))
             else:
-                output.table(_COLUMNS, map(_cells, page), fold=("LABELS",))
+                _table(page, aside=state == "quarantined")
         waiting = _waiting(database)
         if not count:
             check_account(config, database, account)
@@ -91,11 +93,11 @@ def show(
         except errors.UnknownResponse:
             check_account(config, database, account)
             raise
-    fields = _fields(row, config)
+    told = fields(row, config)
     if as_json:
-        output.json_line("response", fields)
+        output.json_line("response", told)
         return
-    shown = {**fields, "labels": row.labels, "verified": "yes" if row.verified else "no"}
+    shown = {**told, "labels": row.labels, "verified": "yes" if row.verified else "no"}
     output.pairs({name.replace("_", " "): value for name, value in shown.items()})
 
 
@@ -128,12 +130,55 @@ def _waiting(database: "Database") -> int:
         return registrations.waiting(connection)
 
 
+def _table(page: "Iterable[Response]", *, aside: bool) -> None:
+    """Of what is set aside: why, and what to do about it."""
+    if aside:
+        output.table(_ASIDE, map(_cells_aside, page), fold=("LABELS", "NEXT"))
+    else:
+        output.table(_COLUMNS, map(_cells, page), fold=("LABELS",))
+
+
 def _cells(row: "Response") -> tuple[object, ...]:
     created, labels = output.short_instant(row.created_at), plan.labels_text(row.labels)
     return row.response_id, row.account, created, row.state, row.outcome, labels
 
 
-def _fields(row: "Response", config: "Config") -> dict[str, object]:
+def _cells_aside(row: "Response") -> tuple[object, ...]:
+    created, labels = output.short_instant(row.created_at), plan.labels_text(row.labels)
+    why = row.quarantine_reason
+    return row.response_id, row.account, created, why, labels, next_step(row)
+
+
+def next_step(row: "Response") -> str | None:
+    """What a person can do about a response that is set aside; None of any other."""
+    from sweeper.domain import response
+    from sweeper.domain.response import State
+
+    if row.state is not State.QUARANTINED:
+        return None
+    known = response.is_response_id(row.response_id, response.LONGEST_ID_ALLOWED)
+    if not known or not response.is_account_name(row.account):
+        return f"sweeper responses close {shlex.quote(row.response_id)} --reason ..."
+    return f"sweeper responses {verb(row.quarantine_reason)} {row.response_id} --reason ..."
+
+
+def verb(quarantine_reason: str | None) -> str:
+    """The verb that brings back what was set aside for this."""
+    return "retry" if quarantine_reason == "rejected" else "correct"
+
+
+def labels(given: Iterable[str]) -> dict[str, str]:
+    """Read KEY=VALUE texts; raises UsageError for one that is none, or a key given twice."""
+    found: dict[str, str] = {}
+    for text in given:
+        key, separator, value = text.partition("=")
+        if not separator or key in found:
+            raise errors.UsageError(f"--label {text!r}: write KEY=VALUE, each key once")
+        found[key] = value
+    return found
+
+
+def fields(row: "Response", config: "Config") -> dict[str, object]:
     """A response as programs meet it; what decides of one that is not gone is judged now."""
     policy, due_at, deadline_at = _deciding(row, config)
     return {
@@ -145,6 +190,7 @@ def _fields(row: "Response", config: "Config") -> dict[str, object]:
         "previous_response_id": row.previous_response_id,
         "state": row.state.value,
         "quarantine_reason": row.quarantine_reason,
+        "next": next_step(row),
         "outcome": row.outcome,
         "verified": row.verified,
         "attempts": row.attempts,

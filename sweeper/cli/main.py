@@ -9,26 +9,34 @@ from typing import Final, NoReturn
 
 import click
 
-from sweeper.cli import failure, output
-from sweeper.cli.call import Call
+from sweeper.cli import call, failure, output
 from sweeper.cli.verbs import Verb, Verbs
 
 VERBS: Final = {
     "sweep": Verb(module="sweeper.cli.sweep", summary="Delete what is due, once."),
+    "run": Verb(module="sweeper.cli.run", summary="Sweep by a schedule: the daemon."),
     "plan": Verb(module="sweeper.cli.plan", summary="Show what is due, by policy, and why."),
     "explain": Verb(module="sweeper.cli.explain", summary="Explain what holds for one response."),
     "status": Verb(module="sweeper.cli.status", summary="Show what is late, stopped and open."),
     "responses": Verb(module="sweeper.cli.responses", summary="Register and look up responses."),
     "account": Verb(module="sweeper.cli.account", summary="Check accounts and lift their stops."),
+    "doctor": Verb(module="sweeper.cli.doctor", summary="Examine all that a sweep relies on."),
+    "report": Verb(module="sweeper.cli.report", summary="Report a period: deletions, lateness."),
     "db": Verb(module="sweeper.cli.db", summary="Upgrade, check and copy the ledger."),
     "check": Verb(module="sweeper.cli.check", summary="Check the configuration."),
-    "config": Verb(module="sweeper.cli.config", summary="Show the configuration in effect."),
+    "config": Verb(
+        module="sweeper.cli.config",
+        summary="Show the configuration in effect, or what one may hold.",
+    ),
+    "health": Verb(module="sweeper.cli.health", summary="Ask the daemon whether it is well."),
     "demo": Verb(module="sweeper.cli.demo", summary="Show the whole job against the sandbox."),
     "sandbox": Verb(module="sweeper.cli.sandbox", summary="Run the stand-in provider."),
+    "completion": Verb(
+        module="sweeper.cli.completion", summary="Print what makes a shell complete our words."
+    ),
 }
 NOT_BUILT: Final = (
-    "run", "approve", "hold", "pause", "resume", "policies", "audit", "report", "doctor",
-    "health", "completion",
+    "approve", "hold", "pause", "resume", "policies", "audit",
 )  # fmt: skip
 _LOST_READER: Final = 1
 
@@ -57,11 +65,15 @@ def group(context: click.Context, *, config_path: Path | None, verbose: bool, qu
     if verbose and quiet:
         raise click.UsageError("-v and -q exclude each other", context)
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    context.obj = Call(config_path=config_path, level=level)
+    context.obj = call.Call(config_path=config_path, level=level)
 
 
 def main() -> NoReturn:
     output.survive_odd_encodings(sys.stdout, sys.stderr)
+    if call.COMPLETE in os.environ:
+        from sweeper.cli import completion
+
+        sys.exit(completion.answer(group))
     sys.exit(run(sys.argv[1:]))
 
 

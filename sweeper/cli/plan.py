@@ -172,7 +172,9 @@ def capped_by(planned: int, most: int | None) -> str:
 
 def counted(number: int, kind: str = "") -> str:
     """So many responses in words: 1 live response, 2,000 live responses."""
-    return f"{number:,} {kind}response{'' if number == 1 else 's'}"
+    from sweeper.domain import wording
+
+    return wording.counted(number, kind)
 
 
 def labels_text(canonical: str) -> str:
@@ -183,10 +185,6 @@ def labels_text(canonical: str) -> str:
 
 def length_text(length: timedelta) -> str:
     """A length of time for people, in its two largest units: 3 h 10 min."""
-    seconds = round(length.total_seconds())
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        number, seconds = divmod(seconds, size)
-        if number:
-            parts.append(f"{number} {unit}")
-    return " ".join(parts[:2]) or "less than a second"
+    from sweeper.domain import wording
+
+    return wording.length(length)

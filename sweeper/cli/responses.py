@@ -1,15 +1,16 @@
-"""`sweeper responses`: register stored responses, and look them up."""
+"""`sweeper responses`: register stored responses, look them up, and decide about them."""
 
+import gc
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
 from sweeper import errors
-from sweeper.cli import failure, lookup, output
+from sweeper.cli import failure, intervene, lookup, output
 from sweeper.cli.call import Call, as_json, pass_call
 from sweeper.cli.interruption import Interruptible
 from sweeper.cli.progress import Bar
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from sweeper.service.intake import Batch, Tally
     from sweeper.service.lines import Line
 
+_OBJECTS_AT_ONCE: Final = 200_000
+"""How many new objects there may be before Python looks for cycles among them."""
 
-@click.group("responses", cls=Verbs, not_built=("retry", "correct", "close"))
+
+@click.group("responses", cls=Verbs)
 def command() -> None:
-    """Register stored responses, and look them up."""
+    """Register stored responses, look them up, and decide about single ones."""
 
 
 @command.command(
@@ -58,7 +62,7 @@ def add(
     line = {
         "id": id,
         "created_at": lines.timestamp(created_at),
-        "labels": _labels(labels),
+        "labels": lookup.labels(labels),
         "subject": subject,
         "previous_response_id": previous,
     }
@@ -103,16 +107,6 @@ def _warn(names: Collection[str], config: "Config", *, as_json: bool) -> None:
             )
 
 
-def _labels(given: Iterable[str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for text in given:
-        key, separator, value = text.partition("=")
-        if not separator or key in labels:
-            raise errors.UsageError(f"--label {text!r}: write KEY=VALUE, each key once")
-        labels[key] = value
-    return labels
-
-
 @command.command("import", epilog="Example: sweeper responses import - < registered.jsonl")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--account", metavar="NAME", help="For lines that name no account.")
@@ -141,6 +135,7 @@ def import_(call: Call, *, file: Path, account: str | None, form: str | None, as
         _stream(file) as stream,
         call.ledger(config, create=True) as database,
         Interruptible() as ctrl_c,
+        _rarely_collecting(),
     ):
         read = ctrl_c.until(lines.of_csv(stream) if form == "csv" else lines.of_json(stream))
         read = _noting(read, names)
@@ -166,10 +161,12 @@ def _noting(read: "Iterable[Line]", names: set[str]) -> "Iterator[Line]":
     """Pass the lines on, and note which accounts they name."""
     from sweeper.domain import response
 
+    last: str | None = None
     for line in read:
         named = line.value.get("account") if isinstance(line.value, dict) else None
-        if response.is_account_name(named):
+        if named != last and response.is_account_name(named):
             names.add(named)
+            last = named
         yield line
 
 
@@ -199,6 +196,17 @@ def _tell_rejected(batch: "Batch", *, as_json: bool) -> None:
             output.json_line("rejected", {"line": each.line, "reason": reason})
         else:
             output.note(f"line {each.line}: {reason}")
+
+
+@contextmanager
+def _rarely_collecting() -> Iterator[None]:
+    """A batch is many objects without a cycle: looking for one again and again took a fifth."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_AT_ONCE, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @contextmanager
@@ -233,3 +241,6 @@ def _sentence(tally: "Tally") -> str:
 
 command.add_command(lookup.list_)
 command.add_command(lookup.show)
+command.add_command(intervene.retry)
+command.add_command(intervene.correct)
+command.add_command(intervene.close)

@@ -1,18 +1,22 @@
 """`sweeper status`: what is late, stopped and open, and why; its exit code is a check."""
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.cli import output
+from sweeper.cli import lookup, output
 from sweeper.cli.call import Call, as_json, pass_call
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sweeper.domain.outcome import Breaker
     from sweeper.ledger.sweeps import SweepRow
+    from sweeper.service.spool.spool import Left
     from sweeper.service.standing import Status
 
 NOT_OK = 3
+MOST_NAMED = 3
 _REASONS = {
     "interrupted": "it was interrupted",
     "guard": "a guard refused it",
@@ -27,8 +31,8 @@ _REASONS = {
 def command(call: Call, *, as_json: bool) -> int:
     """Show what is late, stopped, open or set aside, and the last sweep.
 
-    Registered responses are admitted first. Exit code 0 when nothing is late, stopped, set aside
-    or kept from being admitted, 3 otherwise.
+    Registered responses are admitted first. Exit code 0 when nothing is late, stopped, set aside,
+    kept from being admitted or left in the spool, 3 otherwise.
     """
     from sweeper.service import standing
 
@@ -72,9 +76,17 @@ def _fields(found: "Status") -> dict[str, object]:
         "no_account": dict(found.no_account),
         "waiting_for_admission": found.waiting_for_admission,
         "not_admitted_because": found.not_admitted_because,
+        "spool": _spool(found),
         "last_sweep": _sweep(found.sweep),
         "last_finished_sweep": _sweep(found.finished),
     }
+
+
+def _spool(found: "Status") -> dict[str, object] | None:
+    if found.spool is None:
+        return None
+    left = [{"file": one.file, "reason": one.reason, "unread": one.unread} for one in found.spool]
+    return {"unread": len(found.unread), "left": left}
 
 
 def _sweep(row: "SweepRow | None") -> dict[str, object] | None:
@@ -112,14 +124,33 @@ def _tell(found: "Status") -> None:
 
 def _tell_unknown(found: "Status") -> None:
     for reason, count in found.quarantined.items():
+        output.line(f"SET ASIDE: {count:,} ({reason})")
         output.line(
-            f"SET ASIDE: {count:,} ({reason}); see: sweeper responses list --state quarantined"
+            "  next: sweeper responses list --state quarantined; then for each:"
+            f" sweeper responses {lookup.verb(reason)} ID --reason ..."
         )
     if found.not_admitted_because is not None:
         output.line(
             f"NOT ADMITTED: {found.waiting_for_admission:,} registered, which may be late, because"
             f" the clock may be wrong: {found.not_admitted_because}"
         )
+    lying = [one for one in found.unread if not one.is_fresh]
+    for reason, files in _by_reason(lying).items():
+        output.line(f"UNREAD: {len(files):,} in the spool: {reason} ({_some(files)})")
+    if lying:
+        output.line("  next: sweeper sweep takes in what it can; mend or remove what it leaves")
+
+
+def _by_reason(left: "Sequence[Left]") -> "dict[str, list[str]]":
+    files: dict[str, list[str]] = {}
+    for one in left:
+        files.setdefault(one.reason, []).append(one.file)
+    return files
+
+
+def _some(names: "Sequence[str]") -> str:
+    more = ", ..." if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _tell_numbers(found: "Status") -> None:
@@ -135,6 +166,12 @@ def _tell_numbers(found: "Status") -> None:
         output.line(f"match no policy, so never deleted: {found.unmatched:,}")
     if found.waiting_for_admission and found.not_admitted_because is None:
         output.line(f"registered, not admitted yet: {found.waiting_for_admission:,}")
+    fresh = [one.file for one in found.unread if one.is_fresh]
+    if fresh:
+        output.line(f"in the spool, for the next sweep: {len(fresh):,} ({_some(fresh)})")
+    foreign = [one for one in found.spool or () if not one.unread]
+    for reason, files in _by_reason(foreign).items():
+        output.line(f"left in the spool: {len(files):,}: {reason} ({_some(files)})")
 
 
 def _last(found: "Status") -> str:
@@ -160,29 +197,6 @@ def reason(stop_reason: str) -> str:
 
 def remedy(account: str, breaker: "Breaker") -> str:
     """Say what to do about a stopped account."""
-    from sweeper.domain.outcome import Breaker
+    from sweeper.domain import remedy as remedies
 
-    match breaker:
-        case Breaker.UNREACHABLE:
-            return "next: mend the way to the provider; every sweep tries again"
-        case Breaker.NOT_FOUND:
-            return (
-                "next: find out who deleted them, or which key, account or base URL is wrong; then"
-                f" sweeper account reset {account} --expect-absent N --reason ..."
-            )
-        case Breaker.IDENTITY:
-            return (
-                "next: configure the right key; or, if it changed on purpose:"
-                f" sweeper account accept {account} --reason ..."
-            )
-        case Breaker.CREDENTIAL:
-            what = f"put a key that is valid where accounts.{account} says that it is kept"
-        case Breaker.PAYMENT:
-            what = "pay, or settle it with the provider"
-        case Breaker.CONFIGURATION:
-            what = f"mend accounts.{account}.base_url"
-        case Breaker.INTERCEPTED:
-            what = "get the proxy or the login page out of the way"
-        case _:
-            assert_never(breaker)
-    return f"next: {what}; then sweeper account check {account}, or simply sweep"
+    return f"next: {remedies.of_stop(account, breaker)}"

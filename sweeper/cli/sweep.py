@@ -14,16 +14,16 @@ from sweeper.cli.progress import Bar
 from sweeper.cli.verbs import OptionsToCome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sweeper.config.settings import Config
     from sweeper.domain.event import BreakerOpened, Event
     from sweeper.domain.plan import AccountPlan
-    from sweeper.domain.secret import Secret
     from sweeper.domain.summary import Summary
     from sweeper.engine.planning import Scope
     from sweeper.engine.sweep import Ended
     from sweeper.ledger.database import Database
+    from sweeper.service.assembly import Keys
 
     Emit = Callable[[Event], None]
 
@@ -67,15 +67,18 @@ def command(
     with terminable():
         config = call.config()
         bounds = assembly.scope(config, only=policy, most=most)
-        keys: Mapping[str, Secret] = {} if dry_run else assembly.read_keys(config, os.environ)
+        keys: Keys = {} if dry_run else assembly.read_keys(config, os.environ)
+        assembly.usable(keys)
         with call.ledger(config, create=not dry_run) as database:
             ended = sweep_once(call, config, database, keys, bounds, dry_run=dry_run, listener=note)
-        if as_json:
-            numbers = ended.summary.as_json()
-            output.json_line("summary", {key: numbers[key] for key in numbers if key != "type"})
-        else:
-            tell(ended, bounds, stops)
-        sys.stdout.flush()
+            if as_json:
+                numbers = ended.summary.as_json()
+                output.json_line("summary", {key: numbers[key] for key in numbers if key != "type"})
+            else:
+                tell(ended, bounds, stops)
+            sys.stdout.flush()
+            if not dry_run and ended.summary.stop_reason != "interrupted":
+                _alarm(config, database)
     if ended.fault is not None:
         raise ended.fault
     return code(ended)
@@ -97,7 +100,7 @@ def sweep_once(
     call: Call,
     config: "Config",
     database: "Database",
-    keys: "Mapping[str, Secret]",
+    keys: "Keys",
     bounds: "Scope",
     *,
     listener: "Emit",
@@ -106,17 +109,28 @@ def sweep_once(
     """Sweep with logs, and with a progress bar on a terminal; `listener` hears each event too."""
     import asyncio
 
-    from sweeper.service import sweeping
+    from sweeper.service import assembly, sweeping
     from sweeper.telemetry import events, logs
 
     # On a terminal the bar shows the progress, and a line for each response would bury it.
     shown = call.quieter() if sys.stderr.isatty() else call
-    shown.start_logs(config, keys.values())
+    shown.start_logs(config, assembly.usable(keys))
     log = events.EventLog(logs.logger(), response_ids=config.log.response_ids)
     if dry_run:
-        return asyncio.run(sweeping.rehearse(config, database, bounds, log))
+        shop = sweeping.workshop(config, database, log)
+        return asyncio.run(sweeping.rehearse(shop, config, bounds))
     with Bar("deleting") as bar:
-        return asyncio.run(sweeping.run(config, database, keys, bounds, _told(log, bar, listener)))
+        shop = sweeping.workshop(config, database, _told(log, bar, listener))
+        return asyncio.run(sweeping.run(shop, config, keys, bounds))
+
+
+def _alarm(config: "Config", database: "Database") -> None:
+    """Have the alarm command, if there is one, tell somebody what is wrong now."""
+    from sweeper.service.alarm import alarms
+    from sweeper.telemetry import events, logs
+
+    log = events.EventLog(logs.logger(), response_ids=config.log.response_ids)
+    alarms.tell_after_sweep(config, database, log)
 
 
 def code(ended: "Ended") -> int:
@@ -157,6 +171,7 @@ def tell(ended: "Ended", bounds: "Scope", stops: "Sequence[BreakerOpened]" = ())
     plan.way_on(_refused(ended, bounds), bounds.guards)
     for one in stops:
         _tell_stop(one)
+    _tell_unread(summary.unread_spool_files)
     if summary.dry_run:
         return
     _tell_left(summary, bounds)
@@ -182,6 +197,13 @@ def _tell_rehearsed(ended: "Ended", bounds: "Scope") -> None:
     if kept < summary.planned or not kept:
         sent = summary.planned - kept
         output.line(f"dry run: {sent:,} of {summary.due or 0:,} due would be deleted")
+
+
+def _tell_unread(files: int | None) -> None:
+    if files is None:
+        output.line("what lies in the spool is not known")
+    elif files:
+        output.line(f"unread in the spool: {files:,}; see: sweeper status")
 
 
 def _tell_left(summary: "Summary", bounds: "Scope") -> None:

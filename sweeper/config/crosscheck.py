@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from sweeper.config import model
+from sweeper.config import listening, model
 from sweeper.config.fault import Path
 from sweeper.domain import endpoint, response
 
@@ -20,6 +20,28 @@ def faults(document: Mapping[str, Any]) -> Iterator[Found]:
     policies = document.get("policies")
     if isinstance(policies, list):
         yield from _policy_faults(policies)
+    schedule = document.get("schedule")
+    if isinstance(schedule, dict) and {"every", "cron"} <= schedule.keys():
+        yield ("schedule",), "give either every or cron, not both"
+    http = document.get("http")
+    if isinstance(http, dict):
+        yield from _http_faults(http)
+
+
+def _http_faults(http: Mapping[str, Any]) -> Iterator[Found]:
+    text = http.get("listen")
+    if not isinstance(text, str) or http.get("behind_proxy") is True:
+        return
+    try:
+        host, _ = listening.parse(text)
+    except ValueError:
+        return
+    if listening.is_open(host):
+        what = (
+            "other machines reach this address: put a proxy that authenticates before it and say"
+            " behind_proxy = true, or listen on 127.0.0.1"
+        )
+        yield ("http", "listen"), what
 
 
 def _account_faults(accounts: Mapping[str, Any]) -> Iterator[Found]:

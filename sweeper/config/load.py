@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from sweeper import errors
 from sweeper.config import crosscheck, fault, lint, model, overlay
-from sweeper.config.settings import Account, Config, KeyPlace, KeySource, LogSettings
+from sweeper.config.settings import Account, Config, KeyPlace, KeySource, Listen, LogSettings
 from sweeper.domain.plan import Guards
 from sweeper.domain.policy import Match, Policy
 from sweeper.domain.response import AccountName
+from sweeper.domain.schedule import Schedule
 
 DEFAULT_PATH: Final = Path("/etc/sweeper/config.toml")
 VARIABLE: Final = "SWEEPER_CONFIG"
@@ -118,11 +119,16 @@ def _config(
     return Config(
         path=path,
         ledger_url=_ledger_url(checked.ledger.url, folder),
+        spool=None if checked.intake.spool is None else folder / checked.intake.spool,
+        schedule=_schedule(checked.schedule),
         guards=guards,
         max_clock_skew=checked.guards.max_clock_skew,
         trust_local_clock=checked.guards.trust_local_clock,
         accounts=accounts,
         policies=policies,
+        alarm=checked.alarm.command,
+        listen=_listen(checked.http),
+        behind_proxy=checked.http.behind_proxy,
         log=LogSettings(format=checked.log.format, response_ids=checked.log.response_ids),
         warnings=tuple(warnings),
     )
@@ -133,6 +139,19 @@ def _ledger_url(url: str, folder: Path) -> str:
     if scheme.partition("+")[0] != "sqlite" or rest.startswith("/"):
         return url
     return f"{scheme}:///{folder}/{rest}"
+
+
+def _schedule(section: model.ScheduleSection) -> Schedule:
+    if section.cron is not None:
+        return Schedule(cron=section.cron)
+    return Schedule(every=section.every)
+
+
+def _listen(section: model.HttpSection) -> Listen | None:
+    if section.listen is None:
+        return None
+    host, port = section.listen
+    return Listen(host=host, port=port)
 
 
 def _account(name: str, section: model.AccountSection, folder: Path) -> Account:

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from sweeper.config import cron, listening
 from sweeper.config import rate as rates
 from sweeper.config.settings import LogFormat
 from sweeper.domain import duration, endpoint, labels, response
 from sweeper.domain.policy import DEFAULT_DEADLINE, Unit
 
-NOT_BUILT: Final = frozenset({"intake", "schedule", "policy", "audit", "alarm", "http"})
+NOT_BUILT: Final = frozenset({"policy", "audit"})
 """Sections that this program will know one day and refuses by name until then."""
 
 BASE_URLS: Final = {
@@ -123,6 +124,26 @@ def _file(value: object) -> str:
     return text
 
 
+def _folder(value: object) -> str:
+    return _text(value).rstrip("/") or "/"
+
+
+def _cron(value: object) -> str:
+    return cron.check(_text(value))
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(response.is_plain_text(each) for each in value):
+        raise ValueError('write a list of texts: ["/usr/local/bin/page-oncall", "sweeper"]')
+    if not value or not value[0].startswith("/"):
+        raise ValueError("its first text is the program's whole path, from / on")
+    return tuple(value)
+
+
+def _listen(value: object) -> tuple[str, int]:
+    return listening.parse(_text(value))
+
+
 def _values(value: object) -> frozenset[str]:
     found = value if isinstance(value, list) else [value]
     if not found or not all(response.is_plain_text(each) for each in found):
@@ -153,6 +174,15 @@ class Section(BaseModel):
 
 class LedgerSection(Section):
     url: Annotated[str, BeforeValidator(_ledger_url)] = "sqlite:////var/lib/sweeper/ledger.db"
+
+
+class IntakeSection(Section):
+    spool: Annotated[str | None, BeforeValidator(_folder)] = None
+
+
+class ScheduleSection(Section):
+    every: Annotated[timedelta, BeforeValidator(_limited)] = timedelta(minutes=15)
+    cron: Annotated[str | None, BeforeValidator(_cron)] = None
 
 
 class GuardsSection(Section):
@@ -189,6 +219,15 @@ class PolicySection(Section):
     deadline: Annotated[timedelta, BeforeValidator(_limited)] = DEFAULT_DEADLINE
 
 
+class AlarmSection(Section):
+    command: Annotated[tuple[str, ...] | None, BeforeValidator(_command)] = None
+
+
+class HttpSection(Section):
+    listen: Annotated[tuple[str, int] | None, BeforeValidator(_listen)] = None
+    behind_proxy: Annotated[bool, BeforeValidator(_flag)] = False
+
+
 class LogSection(Section):
     format: Annotated[LogFormat, BeforeValidator(lambda v: LogFormat(_one_of(*LogFormat)(v)))] = (
         LogFormat.AUTO
@@ -200,9 +239,13 @@ class Document(Section):
     """The whole file."""
 
     ledger: LedgerSection = LedgerSection()
+    intake: IntakeSection = IntakeSection()
+    schedule: ScheduleSection = ScheduleSection()
     guards: GuardsSection = GuardsSection()
     accounts: dict[str, AccountSection] = Field(default_factory=dict)
     policies: list[PolicySection] = Field(default_factory=list)
+    alarm: AlarmSection = AlarmSection()
+    http: HttpSection = HttpSection()
     log: LogSection = LogSection()
 
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from sweeper.domain.plan import Guards
 from sweeper.domain.policy import Policy
 from sweeper.domain.response import AccountName
+from sweeper.domain.schedule import Schedule
 
 
 class KeyPlace(StrEnum):
@@ -57,17 +59,37 @@ class LogSettings:
     response_ids: bool
 
 
+DEFAULT_SCHEDULE: Final = Schedule(every=timedelta(minutes=15))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where the daemon answers; port 0 is any that is free."""
+
+    host: str
+    port: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything a sweep is told; `warnings` are sentences about what is allowed but doubtful."""
+    """Everything a sweep is told; `warnings` are sentences about what is allowed but doubtful.
+
+    Without a `spool` no files are taken in, without an `alarm` nobody is called, and without
+    `listen` nothing answers. `alarm` is a program with its arguments.
+    """
 
     path: Path
     ledger_url: str
+    spool: Path | None = None
+    schedule: Schedule = DEFAULT_SCHEDULE
     guards: Guards
     max_clock_skew: timedelta
     trust_local_clock: bool
     accounts: tuple[Account, ...]
     policies: tuple[Policy, ...]
+    alarm: tuple[str, ...] | None = None
+    listen: Listen | None = None
+    behind_proxy: bool = False
     log: LogSettings
     warnings: tuple[str, ...]
 

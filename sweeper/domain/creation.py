@@ -14,6 +14,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
+_BOUNDS = {
+    unit: ((EARLIEST - _EPOCH) // unit, (_LAST - _EPOCH) // unit)
+    for unit in (_SECOND, _MICROSECOND)
+}
+"""The first and the last number that may stand for a time, by its unit."""
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}"
     r"(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -28,7 +33,7 @@ def read(value: object, now: datetime) -> datetime:
     """
     if isinstance(value, str):
         return _judged(_from_text(value), now)
-    if isinstance(value, (int, float)) and value > (_LAST - _EPOCH) // _SECOND:
+    if isinstance(value, (int, float)) and value > _BOUNDS[_SECOND][1]:
         raise ValueError("created_at must be in seconds, not in milliseconds")
     return _judged(_from_number(value, _SECOND), now)
 
@@ -43,7 +48,8 @@ def _from_number(value: object, unit: timedelta) -> datetime:
     if not number or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError("created_at must be Unix seconds or an RFC 3339 time")
     assert isinstance(value, (int, float))
-    if not (EARLIEST - _EPOCH) // unit <= value <= (_LAST - _EPOCH) // unit:
+    first, last = _BOUNDS[unit]
+    if not first <= value <= last:
         raise ValueError("created_at lies before 2020 or after 9999")
     return _EPOCH + value * unit
 

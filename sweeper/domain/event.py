@@ -144,8 +144,139 @@ class SweepFinished:
     numbers: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted:
+    """The daemon is at work; `next_sweep_at` is None where the schedule never comes again."""
+
+    name: ClassVar[str] = "daemon_started"
+    schedule: str
+    next_sweep_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStandsBy:
+    """Another daemon sweeps this ledger; this one takes over when that one is gone."""
+
+    name: ClassVar[str] = "daemon_stands_by"
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopping:
+    """The daemon was told to end; what is in flight comes to its end and is recorded."""
+
+    name: ClassVar[str] = "daemon_stopping"
+    signal: str
+    sweeping: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopped:
+    """The daemon has ended, and nothing of it is left at work."""
+
+    name: ClassVar[str] = "daemon_stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReloaded:
+    """A new configuration is in force; `changed` are the sections that differ."""
+
+    name: ClassVar[str] = "configuration_reloaded"
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationRefused:
+    """A new configuration could not be used, so that the one before stays in force."""
+
+    name: ClassVar[str] = "configuration_refused"
+    detail: str
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsMissed:
+    """Sweeps that the schedule asked for did not run, or did not come to their end."""
+
+    name: ClassVar[str] = "runs_missed"
+    count: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFailed:
+    """A sweep could not begin, or could not go on; it is tried again in `retry_seconds`.
+
+    None: with the next one of the schedule.
+    """
+
+    name: ClassVar[str] = "sweep_failed"
+    code: str
+    detail: str
+    hint: str | None
+    retry_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolFileRegistered:
+    """A file of the spool was taken in whole and moved to `done/`."""
+
+    name: ClassVar[str] = "spool_file_registered"
+    file: str
+    read: int
+    added: int
+    completed: int
+    known: int
+    skipped: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolFileLeft:
+    """Something in the spool was left as it is; `unread` ones keep sweeps from being complete."""
+
+    name: ClassVar[str] = "spool_file_left"
+    file: str
+    reason: str
+    unread: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmTold:
+    """The alarm command heard of something; `state` is open or resolved."""
+
+    name: ClassVar[str] = "alarm_told"
+    alarm: str
+    state: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmUntold:
+    """The alarm command failed, so that nobody may have heard; it is tried again."""
+
+    name: ClassVar[str] = "alarm_untold"
+    alarm: str
+    state: str
+    summary: str
+    detail: str
+
+
 Event = (
-    SweepStarted
+    DaemonStarted
+    | DaemonStandsBy
+    | DaemonStopping
+    | DaemonStopped
+    | ConfigurationReloaded
+    | ConfigurationRefused
+    | RunsMissed
+    | SweepFailed
+    | SpoolFileRegistered
+    | SpoolFileLeft
+    | AlarmTold
+    | AlarmUntold
+    | SweepStarted
     | AccountChecked
     | ResponseSettled
     | OutcomeUnwritten

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from sweeper.domain.response import is_plain_text
@@ -38,6 +39,22 @@ def check(labels: Mapping[Any, object]) -> dict[str, str]:
 def canonical(labels: Mapping[str, str]) -> str:
     """Return the one text of labels that were checked: compact JSON with sorted keys."""
     return json.dumps(dict(labels), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def checked_text(labels: Mapping[Any, object]) -> str:
+    """Return the canonical text of labels within the limits; ValueError otherwise.
+
+    There are few distinct ones among many responses: those seen last are not judged again.
+    """
+    try:
+        return _text(tuple(labels.items()))
+    except TypeError:  # a value that cannot be looked up, such as a list: it is judged by itself
+        return canonical(check(labels))
+
+
+@lru_cache(maxsize=1024)
+def _text(labels: tuple[tuple[Any, object], ...]) -> str:
+    return canonical(check(dict(labels)))
 
 
 def read(text: str) -> dict[str, str]:

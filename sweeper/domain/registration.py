@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 from sweeper.domain import creation, response
 from sweeper.domain import labels as label_texts
@@ -17,7 +17,6 @@ _KEYS: Final = frozenset(
     {"id", "created_at", "account", "labels", "subject", "previous_response_id", "store"}
 )
 _MOST_SHOWN = 80
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +124,7 @@ def read_row(
         return _registration(
             account=_account(account),
             response_id=response_id,
-            created_at=_checked("bad_created_at", lambda: creation.read_us(created_at, now)),
+            created_at=_created_at_us(created_at, now),
             labels=_labels_of_text(labels),
             subject=subject,
             previous=previous_response_id,
@@ -184,22 +183,22 @@ def _line(
     default_account: str | None,
     longest: Callable[[str], int] | None,
 ) -> Registration | Skipped:
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, (dict, Mapping)):
         raise _Refused("not_an_object", "a line must be a JSON object")
-    for key in raw:
-        if key not in _KEYS:
-            raise _Refused("unknown_key", f"{_shown(key)} is no key of a registration")
+    if not raw.keys() <= _KEYS:
+        key = next(key for key in raw if key not in _KEYS)
+        raise _Refused("unknown_key", f"{_shown(key)} is no key of a registration")
     store = raw.get("store")
     if store is False:
         return Skipped()
     if store is not None and store is not True:
         raise _Refused("bad_store", "store must be true or false")
-    account = raw.get("account")
+    account, labels = raw.get("account"), raw.get("labels")
     return _registration(
         account=_account(default_account if account is None else account),
         response_id=raw.get("id"),
-        created_at=_checked("bad_created_at", lambda: creation.read(raw.get("created_at"), now)),
-        labels=_labels({} if raw.get("labels") is None else raw["labels"]),
+        created_at=_created_at(raw.get("created_at"), now),
+        labels=_labels({} if labels is None else labels),
         subject=raw.get("subject"),
         previous=raw.get("previous_response_id"),
         longest=longest,
@@ -251,23 +250,36 @@ def _id(value: object, longest: int, reason: str, key: str) -> ResponseId:
     return value
 
 
+def _created_at(value: object, now: datetime) -> datetime:
+    try:
+        return creation.read(value, now)
+    except ValueError as error:
+        raise _Refused("bad_created_at", str(error)) from None
+
+
+def _created_at_us(value: object, now: datetime | None) -> datetime:
+    try:
+        return creation.read_us(value, now)
+    except ValueError as error:
+        raise _Refused("bad_created_at", str(error)) from None
+
+
 def _labels(value: object) -> str:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):
         raise _Refused("bad_labels", "labels must be a JSON object")
-    return _checked("bad_labels", lambda: label_texts.canonical(label_texts.check(value)))
+    try:
+        return label_texts.checked_text(value)
+    except ValueError as error:
+        raise _Refused("bad_labels", str(error)) from None
 
 
 def _labels_of_text(value: object) -> str:
     if not isinstance(value, str):
         raise _Refused("bad_labels", "labels are missing: {} stands for none")
-    return _checked("bad_labels", lambda: label_texts.canonical(label_texts.read(value)))
-
-
-def _checked(reason: str, read: Callable[[], _Value]) -> _Value:
     try:
-        return read()
+        return label_texts.canonical(label_texts.read(value))
     except ValueError as error:
-        raise _Refused(reason, str(error)) from None
+        raise _Refused("bad_labels", str(error)) from None
 
 
 def _shown(value: object) -> str:

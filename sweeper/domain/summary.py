@@ -7,7 +7,11 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One sweep's numbers. `remaining` is None when it could not be determined, never then 0."""
+    """One sweep's numbers. `remaining` is None when it could not be determined, never then 0.
+
+    `unread_spool_files` may hold registrations that nobody knows of; None when the spool could
+    not be looked into.
+    """
 
     sweep_id: str
     dry_run: bool
@@ -21,11 +25,13 @@ class Summary:
     stop_reason: str | None
     started_at: datetime
     finished_at: datetime
+    unread_spool_files: int | None = 0
 
     @property
     def complete(self) -> bool:
-        """Nothing stopped it, and nothing that is due is left but what is held."""
-        return self.stop_reason is None and self.remaining == self.held
+        """Nothing stopped it, the spool is read, and all that is due and left is held."""
+        all_known = self.unread_spool_files == 0
+        return self.stop_reason is None and all_known and self.remaining == self.held
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -41,6 +47,7 @@ class Summary:
             "remaining_by_reason": None
             if self.remaining_by_reason is None
             else dict(self.remaining_by_reason),
+            "unread_spool_files": self.unread_spool_files,
             "complete": self.complete,
             "stop_reason": self.stop_reason,
             "started_at": rfc3339(self.started_at),

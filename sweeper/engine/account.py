@@ -17,11 +17,14 @@ from sweeper.engine.breaker import Breakers
 from sweeper.engine.clock import ClockWatch
 from sweeper.engine.grant import Grant
 from sweeper.engine.pace import Pace
+from sweeper.engine.pulse import Pulse
 from sweeper.ledger.accounts import AccountRow
 from sweeper.provider.profile import Profile
 from sweeper.provider.responses import Responses
 
 Emit = Callable[[Event], None]
+Measure = Callable[[str, str, Answer, float], None]
+"""Hears of each request: the account, the method, the answer, and the seconds it took."""
 
 _LONGEST_WAIT: Final = 300.0
 """Seconds that a look or a control waits for its slot: half as long as a control is good for."""
@@ -67,6 +70,8 @@ class Account:
     key_fingerprint: str
     emit: Emit
     seen: set[int]
+    pulse: Pulse = field(default_factory=Pulse)
+    measure: Measure | None = None
     pinned: str | None = None
     newly_seen: set[int] = field(default_factory=set)
     get_seen: bool = False
@@ -115,6 +120,10 @@ class Account:
         self._halted = True
         self.pace.stop()
 
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer than so many seconds for the answers that are still to come."""
+        self.door.hurry(seconds)
+
     def stop(self, breaker: Breaker, detail: str) -> None:
         """Send nothing more; requests in flight come to their end."""
         if self.stopped is None:
@@ -123,7 +132,7 @@ class Account:
 
     async def delete(self, response_id: str, grant: Grant) -> Answer | None:
         """Send one DELETE; None when the grant ran out, or the account stopped, before that."""
-        return self._noted(await self.door.delete(response_id, grant))
+        return self._noted("DELETE", grant, await self.door.delete(response_id, grant))
 
     def now(self) -> float:
         """Seconds on the boot clock, by which controls are dated."""
@@ -138,7 +147,7 @@ class Account:
     ) -> Answer | None:
         """Look whether a response can be read; None when no slot came or the account stopped."""
         grant = self._grant(within)
-        answer = self._noted(await self.door.get(response_id, grant))
+        answer = self._noted("GET", grant, await self.door.get(response_id, grant))
         if answer is not None and answer.kind is AnswerKind.PRESENT:
             self.get_seen = True
             self.saw(label_set_id, grant.asked_at)
@@ -175,7 +184,8 @@ class Account:
         is judged here, so that no control is ever taken from an account that is not ours.
         """
         grant = self._grant()
-        answer = self._noted(await self.door.account(grant), of_responses=False)
+        told = await self.door.account(grant)
+        answer = self._noted("GET", grant, told, of_responses=False)
         if answer is None:
             return None
         if answer.kind is AnswerKind.PRESENT and answer.account_id is not None:
@@ -195,7 +205,7 @@ class Account:
         if not self.profile.names_accounts:
             return
         grant = self._grant()
-        answer = self._noted(await self.door.collection(grant))
+        answer = self._noted("GET", grant, await self.door.collection(grant))
         if answer is not None and answer.kind is AnswerKind.PRESENT:
             self.controls = self.controls.sighted(grant.asked_at)
         if answer is not None and answer.kind is AnswerKind.MISPLACED:
@@ -217,9 +227,14 @@ class Account:
     def _grant(self, within: float = _LONGEST_WAIT) -> Grant:
         return Grant(self, self.now() + within)
 
-    def _noted(self, answer: Answer, *, of_responses: bool = True) -> Answer | None:
+    def _noted(
+        self, method: str, grant: Grant, answer: Answer, *, of_responses: bool = True
+    ) -> Answer | None:
         if answer.was_withdrawn:
             return None
+        self.pulse.beat()
+        if self.measure is not None:
+            self.measure(self.name, method, answer, self.now() - grant.asked_at)
         self.watch.saw(self.name, answer.date)
         self.heard = self.heard or (of_responses and answer.kind in _HEARD)
         if answer.kind is AnswerKind.THROTTLED:

@@ -93,7 +93,7 @@ class ClockWatch:
 
     def _others(self, reading: guard.Reading) -> str | None:
         """What another account's provider says against the clock, if it said so lately."""
-        for account, seen in self._sightings.items():
+        for account, seen in tuple(self._sightings.items()):
             if not self.is_old(account):
                 said = guard.doubt(
                     reading, sighting=seen, last_good=None, skew=self.skew, trust_local=True

@@ -81,7 +81,8 @@ class Deletion:
         if answer.kind is AnswerKind.YES:
             account.yes(claim.label_set_id, grant.asked_at, now)
         facts = self._facts(claim)
-        if outcome.counts_as_not_found(answer, facts, now):
+        # One response that is looked for again and again speaks for a wrong account only once.
+        if not claim.missed and outcome.counts_as_not_found(answer, facts, now):
             account.missed()
         settlement = outcome.after_delete(answer, facts, now=now, jitter=random.random())
         if settlement is not None:

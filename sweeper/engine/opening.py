@@ -30,9 +30,12 @@ async def enter(
 ) -> bool:
     """Make the control before the first claim; False when there is nothing to do or no way.
 
-    `dated` gives the time for records, in microseconds. Raises ConfigurationError where another
+    An account may come stopped: its key could not be read. `dated` gives the time for records, in
+    microseconds. Raises ConfigurationError where another
     name is pinned to the same account.
     """
+    if account.stopped is not None:
+        return False
     stopped, verifying = await recorder.write(lambda c: _recall(c, account))
     if not made.planned and not verifying and not stopped:
         return False

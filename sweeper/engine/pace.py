@@ -8,11 +8,14 @@ from typing import Final
 
 from sweeper.domain import pacing
 from sweeper.domain.pacing import Pacer
+from sweeper.engine.pulse import Pulse
 
 _TICK: Final = 0.001
 """Seconds that the event loop's timers count by; they may come two of them late."""
 _DOZE: Final = 0.0002
 """Seconds for which the loop stands still, where its timers are too coarse to wait by."""
+_LONGEST_NAP: Final = 5.0
+"""Seconds after which a wait says that it goes on."""
 
 
 class Pace:
@@ -22,11 +25,17 @@ class Pace:
     them up. `stop` ends every wait at once.
     """
 
-    def __init__(self, pacer: Pacer) -> None:
+    def __init__(self, pacer: Pacer, pulse: Pulse | None = None) -> None:
         self._pacer = pacer
+        self._pulse = pulse or Pulse()
         self._turn = asyncio.Lock()
         self._stopped = asyncio.Event()
         self.waited = 0.0
+
+    @property
+    def pacer(self) -> Pacer:
+        """How things stand, for whoever goes on at this rate in the same process."""
+        return self._pacer
 
     @property
     def rate(self) -> float:
@@ -97,7 +106,8 @@ class Pace:
             if left <= 0:
                 return
             if left > 1.5 * _TICK:
-                await self._nap(max(left - 2.5 * _TICK, _TICK / 2))
+                await self._nap(min(_LONGEST_NAP, max(left - 2.5 * _TICK, _TICK / 2)))
+                self._pulse.beat()
                 continue
             if left > 1.5 * _DOZE:
                 _doze()

@@ -1,7 +1,7 @@
 """Reckon up what a sweep has left behind: how much is still due, and why."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -23,22 +23,25 @@ def residue(
     *,
     sweep_id: str,
     halted: Collection[str],
+    counted: Callable[[], None],
 ) -> Mapping[str, int]:
     """Count what is still due of a plan, by reason; `halted` accounts were stopped.
+
+    `counted` is called after each page of what was read, and may end this by raising.
 
     `every` names all label sets that a policy deletes from, with their cut-offs: what is due
     there and not live is left as well. What was not tried and is kept by nothing in the ledger
     was left because its account stopped, or because the plan was bounded; what was to wait when
     the plan was made is backing off. Raises LedgerError where that cannot be read.
     """
-    counted: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     newest = 0
     made_at = moment.to_us(made.made_at)
     for account in made.accounts:
         cuts = [(one.label_set_id, moment.to_us(one.cutoff)) for one in account.sets]
         newest = max(newest, account.newest_pk)
         bounds = Bounds(sweep_id=sweep_id, newest_pk=account.newest_pk, now=made_at)
-        left = ledger_residue.live(db, cuts, bounds)
+        left = ledger_residue.live(db, cuts, bounds, counted)
         sets = {one.label_set_id: one for one in account.sets}
         for label_set_id, reasons in left.items():
             untried = reasons.pop(UNTRIED, 0)
@@ -46,14 +49,14 @@ def residue(
                 # A parent that was planned waits for nothing but its children's turn.
                 planned = max(0, reasons["waiting"] - sets[label_set_id].waiting)
                 reasons["waiting"] -= planned
-                counted["stopped"] += untried + planned
+                total["stopped"] += untried + planned
             else:
-                counted[_left_out(sets[label_set_id])] += untried
-            counted.update(reasons)
+                total[_left_out(sets[label_set_id])] += untried
+            total.update(reasons)
     configured = {one.account for one in made.accounts}
-    counted.update(ledger_residue.elsewhere(db, every, newest, configured=configured))
-    counted["no_account"] += made.no_account
-    return {reason: counted[reason] for reason in sorted(counted) if counted[reason]}
+    total.update(ledger_residue.elsewhere(db, every, newest, configured=configured))
+    total["no_account"] += made.no_account
+    return {reason: total[reason] for reason in sorted(total) if total[reason]}
 
 
 def _left_out(one: LabelSetDue) -> str:

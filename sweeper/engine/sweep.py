@@ -3,11 +3,11 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sweeper import errors
 from sweeper.domain import event, moment, plan, policy
@@ -28,17 +28,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+Intake = Callable[[Callable[[], None]], Awaitable[int | None]]
+"""Takes in what lies in the spool; says how many files stay unread, None where nobody knows.
+
+What it is given is called whenever it has got on.
+"""
+HURRY: Final = 2.0
+"""Seconds for answers that are still to come, when a sweep was told twice to end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """How a sweep ended. `fault` is what made the ledger unusable, if anything did.
 
-    `refused` are the guards' sentences, one for each account whose plan was refused.
+    `refused` are the guards' sentences, one for each account whose plan was refused. What came
+    due again after `worked_until` was not tried any more.
     """
 
     summary: Summary
     plan: Plan
     refused: tuple[str, ...] = ()
     fault: errors.SweeperError | None = None
+    worked_until: datetime | None = None
 
 
 class Sweep:
@@ -54,6 +65,7 @@ class Sweep:
         accounts: Sequence[Account],
         emit: Emit,
         longest_id: Callable[[str], int],
+        intake: Intake,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._db = db
@@ -63,7 +75,10 @@ class Sweep:
         self._accounts = accounts
         self._emit = emit
         self._longest_id = longest_id
+        self._intake = intake
+        self._unread: int | None = None
         self._stop_reason: str | None = None
+        self._is_hurried = False
         self._refused: dict[str, str] = {}
         self._visits: list[Visit] = []
         self._tenure = Tenure(recorder)
@@ -75,11 +90,18 @@ class Sweep:
         self._misconfigured: errors.ConfigurationError | None = None
 
     def stop(self, reason: str) -> None:
-        """Claim nothing more, give back what was not sent, let the rest finish."""
-        if self._stop_reason is None:
-            self._stop_reason = reason
+        """Claim nothing more, give back what was not sent, let the rest finish.
+
+        Who says so a second time waits less: for answers that are still to come a moment, for
+        the count of what is left not at all.
+        """
+        is_hurried = self._stop_reason is not None
+        self._stop_reason = self._stop_reason or reason
         for account in self._accounts:
             account.halt()
+            if is_hurried:
+                account.hurry(HURRY)
+        self._is_hurried = self._is_hurried or is_hurried
 
     async def run(self) -> Ended:
         """Run the sweep; raises only before it has begun, LedgerBusy above all."""
@@ -99,6 +121,7 @@ class Sweep:
     async def rehearse(self) -> Ended:
         """Make the plan and stop there: nothing is claimed and nothing is sent."""
         started = self._now()
+        self._unread = await self._intake(self._recorder.pulse.beat)
         await self._admit()
         made = await self._plan()
         summary = self._rehearsed(made, started)
@@ -107,6 +130,7 @@ class Sweep:
     async def _run(self, started: datetime) -> Ended:
         made = Plan(made_at=started, accounts=())
         try:
+            self._unread = await self._intake(self._got_on)
             await self._admit()
             made = await self._plan()
         except errors.LedgerError as fault:
@@ -126,6 +150,7 @@ class Sweep:
             for name, why in self._refused.items():
                 self._emit(event.GuardRefused(sweep_id=self.id, account=name, detail=why))
             await self._work(made)
+        worked_until = self._now()
         summary = await self._finish(made, started)
         self._emit(
             event.SweepFinished(
@@ -137,6 +162,7 @@ class Sweep:
             plan=made,
             refused=self._sentences,
             fault=self._fault or self._misconfigured,
+            worked_until=worked_until,
         )
 
     def _begin(self, connection: "Connection", begun_at: int) -> Sequence[event.Event]:
@@ -168,7 +194,7 @@ class Sweep:
 
     async def _plan(self) -> Plan:
         now = self._watch.planned()
-        planner = Planner(self._db, self._scope, now, stopped=lambda: self._stop_reason is not None)
+        planner = Planner(self._db, self._scope, now, stopped=self._is_stopped)
         made = await asyncio.to_thread(planner.make)
         self._ruled = await asyncio.to_thread(planner.ruled)
         self._cuts = planner.cuts(self._ruled)
@@ -177,6 +203,14 @@ class Sweep:
             if why is not None:
                 self._refused[one.account] = why
         return made
+
+    def _got_on(self) -> None:
+        if self._is_stopped():
+            raise planning.Interrupted
+
+    def _is_stopped(self) -> bool:
+        self._recorder.pulse.beat()
+        return self._stop_reason is not None
 
     async def _work(self, made: Plan) -> None:
         plans = {one.account: one for one in made.accounts}
@@ -223,6 +257,8 @@ class Sweep:
                 reasons = await asyncio.to_thread(self._residue, made)
             except errors.LedgerError as unreadable:
                 self._fault = unreadable
+            except planning.Interrupted:
+                pass  # what is left stays unknown
         outcomes = Counter[Outcome]()
         for visit in self._visits:
             outcomes.update(visit.tally.outcomes)
@@ -239,6 +275,7 @@ class Sweep:
             stop_reason=self._why(),
             started_at=started,
             finished_at=self._now(),
+            unread_spool_files=self._unread,
         )
         if self._fault is None:
             try:
@@ -267,7 +304,13 @@ class Sweep:
             self._cuts,
             sweep_id=self.id,
             halted=stopped | set(self._refused) | self._doubting | self._interrupted,
+            counted=self._go_on,
         )
+
+    def _go_on(self) -> None:
+        self._recorder.pulse.beat()
+        if self._is_hurried:
+            raise planning.Interrupted
 
     @property
     def _sentences(self) -> tuple[str, ...]:
@@ -308,6 +351,7 @@ class Sweep:
             stop_reason=self._why(),
             started_at=started,
             finished_at=self._now(),
+            unread_spool_files=self._unread,
         )
 
     def _now(self) -> datetime:

@@ -38,7 +38,7 @@ class Tenure:
         while self._leases:
             await asyncio.sleep(RENEW_EVERY)
             try:
-                await self._recorder.write(self._renew)
+                await self._recorder.write(self._renew, is_work=False)
             except errors.SweeperError as fault:
                 alarm(fault)
 

@@ -32,6 +32,8 @@ class RecordType(StrEnum):
     LOG_OPENED = "log.opened"
     ITEM_REGISTERED = "item.registered"
     ITEM_QUARANTINED = "item.quarantined"
+    ITEM_RETRIED = "item.retried"
+    ITEM_CORRECTED = "item.corrected"
     LINK_DROPPED = "link.dropped"
     DELETION_OUTCOME = "deletion.outcome"
     DELETION_LATE_OUTCOME = "deletion.late_outcome"

@@ -120,9 +120,12 @@ def pin(
     pinned_account_id: str | None,
     key_fingerprint: str,
     reason: str | None,
+    actor: Mapping[str, object] | None = None,
     now: int,
 ) -> None:
-    """Bind a name to the account it reaches, at first use or by a person's word (`reason`).
+    """Bind a name to the account it reaches, at first use or by a person's word.
+
+    That word is `reason`, given by `actor`.
 
     At first use a name that was bound to the same account meanwhile stays as it is. A person's
     word drops what was seen before: it proves nothing at another account. Raises
@@ -169,7 +172,7 @@ def pin(
         "named": pinned_account_id is not None,
         "key_fingerprint": key_fingerprint,
     }
-    _written(connection, RecordType.ACCOUNT_PINNED, fields, reason, now)
+    _written(connection, RecordType.ACCOUNT_PINNED, fields, (reason, actor), now)
 
 
 def _check_bound(connection: sa.Connection, account_id: int, new: str) -> None:
@@ -213,6 +216,7 @@ def close_breakers(
     breakers: Iterable[Breaker],
     *,
     reason: str | None,
+    actor: Mapping[str, object] | None = None,
     now: int,
 ) -> list[Breaker]:
     """Let an account go on; returns the breakers that were open.
@@ -230,7 +234,7 @@ def close_breakers(
             closed.append(breaker)
     for breaker in closed:
         fields = {"account": row.name, "breaker": breaker.value}
-        _written(connection, RecordType.BREAKER_CLOSED, fields, reason, now)
+        _written(connection, RecordType.BREAKER_CLOSED, fields, (reason, actor), now)
     return closed
 
 
@@ -273,9 +277,12 @@ def _written(
     connection: sa.Connection,
     type: RecordType,  # noqa: A002 - the field's name in every record
     fields: Mapping[str, object],
-    reason: str | None,
+    word: tuple[str | None, Mapping[str, object] | None],
     now: int,
 ) -> None:
+    reason, actor = word
+    if actor is not None:
+        fields = {**fields, "actor": actor}
     if reason is None:
         records.append(connection, [Entry(type=type, fields=fields)], now=now)
     else:

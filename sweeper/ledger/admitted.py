@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from sweeper.evidence.record import RecordType
 from sweeper.ledger import database, links, records, tables
 from sweeper.ledger.links import Link
 from sweeper.ledger.records import Entry
-from sweeper.ledger.standings import CONFLICTING, Standing, Standings
+from sweeper.ledger.standings import CONFLICTING, REJECTED, Standing, Standings
 
 _R = tables.responses
 _SETS = tables.label_sets
@@ -47,10 +48,9 @@ def write(connection: sa.Connection, known: Standings, now: int) -> None:
     Rows of responses are locked before the log's head, as settling does, and in the order of
     their keys: nobody waits in a circle.
     """
-    new = sorted(
-        (row for row in known if row.is_new),
-        key=lambda row: (not row.is_plain, row.account_id, row.response_id),
-    )
+    new = [row for row in known if row.is_new]
+    new.sort(key=attrgetter("account_id", "response_id"))
+    new.sort(key=attrgetter("stands_out"))
     random = _number(connection, new)
     orphans = _orphans(connection, new)
     decided = links.decide(connection, _wanted(known, orphans))
@@ -141,13 +141,17 @@ def _lock(connection: sa.Connection, known: Standings, orphans: Sequence[_Orphan
 
 
 def _set_aside(row: Standing) -> bool:
-    """Set a disputed response aside; of one on loan only the reason: settling does the rest."""
-    if row.state == State.GONE or row.quarantine_reason is not None:
+    """Set a disputed response aside; of one on loan only the reason: settling does the rest.
+
+    A dispute outlasts a refusal: who lets a refused one be tried again decides no dispute.
+    """
+    if row.state == State.GONE or row.quarantine_reason not in (None, REJECTED):
         return False
     row.quarantine_reason = CONFLICTING
     row.is_changed = True
     if row.state == State.LIVE:
         row.state = State.QUARANTINED
+        row.has_left = not row.is_new
     return True
 
 
@@ -189,7 +193,7 @@ def _insert(
     seq: int,
 ) -> None:
     """Insert the new rows: most of them are plain, and need the fewest columns to cross."""
-    plain = sum(1 for row in new if row.is_plain)
+    plain = sum(not row.stands_out for row in new)
     short = [
         (row.account_id, row.response_id, row.label_set_id, row.created_at) for row in new[:plain]
     ]
@@ -283,9 +287,7 @@ def _link(connection: sa.Connection, parents: Mapping[int, int], new: set[int]) 
 
 def _count(connection: sa.Connection, new: Sequence[Standing], aside: Sequence[Standing]) -> None:
     counts = Counter(row.label_set_id for row in new if row.state == State.LIVE)
-    counts.subtract(
-        row.label_set_id for row in aside if row.state == State.QUARANTINED and not row.is_new
-    )
+    counts.subtract(row.label_set_id for row in aside if row.has_left)
     rows = [[label_set, n] for label_set, n in sorted(counts.items()) if n]
     if not rows:
         return

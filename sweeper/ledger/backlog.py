@@ -1,13 +1,14 @@
 """Count what is due of a label set, page by page, so that no commit waits for a count."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from sweeper.ledger import database, tables
+from sweeper.ledger import claims, database, tables
 from sweeper.ledger.responses import DueCount
 
 _R = tables.responses
@@ -19,6 +20,11 @@ _WAITING_PAGE: Final = 10_000
 """Rows in one transaction, where their continuations are looked at too."""
 _GENERATIONS: Final = 50
 """How far down a response's continuations are followed."""
+
+OUTCOMES_OPEN: Final = ("failing", "not_visible", "unconfirmed", "still_present")
+"""Outcomes of responses that are live and tried again."""
+UNTRIED: Final = "untried"
+"""Neither tried yet nor kept by anything in the ledger."""
 
 
 class Cut(NamedTuple):
@@ -65,13 +71,26 @@ def waiting(
     return sum(kept for (kept,) in pages)
 
 
+def reasons(db: database.Database, cut: Cut, now: int) -> Counter[str]:
+    """Count the live responses that are due by what keeps them: each of them once.
+
+    A reason is what was found last, else `backing_off` or `waiting`, else `untried`. `now` is in
+    microseconds.
+    """
+    values = {"label_set_id": cut.label_set_id, "cutoff": cut.cutoff, "now": now}
+    counted: Counter[str] = Counter()
+    for (text,) in _pages(db, _reasons, _WAITING_PAGE, values, lambda: False):
+        counted.update(dict(json.loads(text or "[]")))
+    return counted
+
+
 def _pages(
     db: database.Database,
     counted: Callable[[str], sa.Select[Any]],
     size: int,
     values: Mapping[str, object],
     is_stopped: Callable[[], bool],
-) -> Iterator[tuple[int, ...]]:
+) -> Iterator[tuple[Any, ...]]:
     """Count page by page, from border to border, each in a transaction of its own."""
     after: tuple[object, object] | None = (-(2**63), 0)
     while after is not None and not is_stopped():
@@ -104,6 +123,23 @@ def _due(_dialect: str) -> sa.Select[Any]:
     )
     columns: tuple[Any, ...] = (sa.func.count(), later)
     return sa.select(*columns).where(*_in_page())
+
+
+@cache
+def _reasons(dialect: str) -> sa.Select[Any]:
+    reason = sa.case(
+        (_R.c.outcome.in_(OUTCOMES_OPEN), _R.c.outcome),
+        (_R.c.next_try_at > _given("now"), "backing_off"),
+        (claims.has_child(), "waiting"),
+        else_=UNTRIED,
+    )
+    page = sa.select(reason.label("reason")).where(*_in_page()).subquery("page")
+    counted = (
+        sa.select(page.c.reason, sa.func.count().label("number"))
+        .group_by(page.c.reason)
+        .subquery("counted")
+    )
+    return sa.select(database.as_array(dialect, counted.c.reason, counted.c.number))
 
 
 @cache

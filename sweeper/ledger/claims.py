@@ -30,8 +30,9 @@ class Claim(NamedTuple):
 
     Times are in microseconds. `number` counts the claims of this response; `outcome` is what the
     same sweep found before, if it did; `touched` says that an earlier attempt may have worked.
-    What follows `record_seq` is read for verifications only: by what the yes was got, and the
-    yes's own `Date` and request id.
+    `missed` says that it was not found when it was last tried, by this sweep or another. What
+    follows is read for verifications only: by what the yes was got, and the yes's own `Date` and
+    request id.
     """
 
     pk: int
@@ -55,6 +56,7 @@ class Claim(NamedTuple):
     yes_key: str | None
     outcome: str | None
     record_seq: int | None
+    missed: int = 0
     policy: str | None = None
     due_at: int | None = None
     deadline_at: int | None = None
@@ -321,7 +323,9 @@ def _claimed(dialect: str, *more: sa.ColumnElement[Any]) -> sa.Select[str]:
         *(_R.c.created_at, _R.c.registered_at, _R.c.item, _R.c.salt, _R.c.parent_id),
         *(_R.c.attempts, _R.c.ambiguous, _R.c.failures, _R.c.touched),
         *(_R.c.first_attempt_at, _R.c.last_attempt_at, _R.c.yes_at, _R.c.yes_key),
-        *(sa.case((same_sweep, _R.c.outcome)), _R.c.record_seq, *more),
+        *(sa.case((same_sweep, _R.c.outcome)), _R.c.record_seq),
+        sa.case((_R.c.outcome == sa.literal_column("'not_visible'"), 1), else_=0),
+        *more,
     )
     return sa.select(database.as_array(dialect, *columns)).where(
         _R.c.account_id == sa.bindparam("the_account_id", type_=sa.BigInteger),

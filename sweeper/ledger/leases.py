@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +29,20 @@ class Lease:
     term: int
 
 
+class Duty(StrEnum):
+    """What a process has a ledger for: one sweep, or the daemon's place between sweeps."""
+
+    SWEEP = "lock"
+    DAEMON = "daemon.lock"
+
+
+_WHO: Final = {Duty.SWEEP: "sweeper", Duty.DAEMON: "sweeper run"}
+DAEMON: Final = "sweeper run"
+"""The name of the daemon's lease, which no account can have."""
+
+
 @contextmanager
-def file_lock(db: database.Database) -> Iterator[None]:
+def file_lock(db: database.Database, duty: Duty = Duty.SWEEP) -> Iterator[None]:
     """Hold an SQLite ledger for one sweeper; the system frees it when the process ends.
 
     Raises LedgerBusy where another process holds it, LedgerError where the ledger has several
@@ -38,13 +51,13 @@ def file_lock(db: database.Database) -> Iterator[None]:
     if db.path is None:
         yield
         return
-    descriptor = _lock_file(db.path)
+    descriptor = _lock_file(db.path, duty)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise errors.LedgerBusy(
-                f"another sweeper is at work on {db.path}",
+                f"another {_WHO[duty]} is at work on {db.path}",
                 hint="wait until it is done; sweeper status tells how far it is",
             ) from None
         yield
@@ -52,7 +65,7 @@ def file_lock(db: database.Database) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock_file(ledger: Path) -> int:
+def _lock_file(ledger: Path, duty: Duty) -> int:
     """Open the one file whose lock stands for the ledger, whatever symbolic link leads to it."""
     place = ledger.resolve()
     names = place.stat().st_nlink
@@ -62,7 +75,7 @@ def _lock_file(ledger: Path) -> int:
             " by itself",
             hint=f"keep one of them; find / -samefile {place} names them all",
         )
-    path = place.with_name(place.name + ".lock")
+    path = place.with_name(f"{place.name}.{duty.value}")
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as fault:

@@ -211,7 +211,8 @@ def _settle(dialect: str) -> sa.Update:
         .where(_R.c.id == new.c.pk)
         .values(
             state=sa.case((aside, "quarantined"), else_=said["state"]),
-            quarantine_reason=kept(said["quarantine"], _R.c.quarantine_reason),
+            # A dispute that arose meanwhile is not forgotten for a refusal.
+            quarantine_reason=kept(_R.c.quarantine_reason, said["quarantine"]),
             token=None,
             claim_deadline=None,
             settled_token=_either(verified, _R.c.token, _R.c.settled_token),

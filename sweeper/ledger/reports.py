@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -40,6 +40,18 @@ class Attempt:
     answered_at: int | None
     answer: str | None
     status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """Responses of an account that the provider said it deleted, and that are not gone.
+
+    `readable` of them could be read when they were last looked for.
+    """
+
+    account: str
+    count: int
+    readable: int
 
 
 def overdue(db: database.Database, cuts: Sequence[tuple[int, int]]) -> Mapping[int, Overdue]:
@@ -141,6 +153,26 @@ def quarantine_reasons(connection: sa.Connection) -> Mapping[str, int]:
     return {row.quarantine_reason: row.number for row in connection.execute(statement)}
 
 
+def incidents(connection: sa.Connection) -> Sequence[Incident]:
+    """Look, by account, for what is there, or may be, although the provider said it is gone.
+
+    The account's own answers after that may have been of any kind: an incident is over only when
+    its responses are gone.
+    """
+    readable = sa.func.count().filter(_R.c.outcome == "still_present")
+    statement = (
+        sa.select(_A.c.name, sa.func.count().label("number"), readable.label("readable"))
+        .join_from(_R, _A, _R.c.account_id == _A.c.id)
+        .where(sa.text(tables.KEPT_AFTER_YES))
+        .group_by(_A.c.name)
+        .order_by(_A.c.name)
+    )
+    return [
+        Incident(account=row.name, count=row.number, readable=row.readable)
+        for row in connection.execute(statement)
+    ]
+
+
 def attempts(connection: sa.Connection, response_pk: int) -> Sequence[Attempt]:
     table = tables.attempts
     return [
@@ -159,10 +191,6 @@ def attempts(connection: sa.Connection, response_pk: int) -> Sequence[Attempt]:
     ]
 
 
-OUTCOMES_OPEN: Final = ("failing", "not_visible", "unconfirmed", "still_present")
-"""Outcomes of responses that are live and tried again."""
-
-
 def open_outcomes(connection: sa.Connection, cuts: Sequence[tuple[int, int]]) -> Mapping[str, int]:
     """Count live responses that are due and were tried, by what was found last."""
     cut = database.rows(connection, "cuts", "label_set_id", "cutoff")
@@ -172,7 +200,7 @@ def open_outcomes(connection: sa.Connection, cuts: Sequence[tuple[int, int]]) ->
             _R.c.label_set_id == cut.c.label_set_id,
             _R.c.created_at <= cut.c.cutoff,
             _R.c.state == _LIVE,
-            _R.c.outcome.in_(OUTCOMES_OPEN),
+            _R.c.outcome.in_(backlog.OUTCOMES_OPEN),
         )
         .group_by(_R.c.outcome)
         .order_by(_R.c.outcome)

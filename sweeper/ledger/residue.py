@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -36,12 +36,16 @@ class Bounds:
 
 
 def live(
-    db: database.Database, cuts: Iterable[tuple[int, int]], bounds: Bounds
+    db: database.Database,
+    cuts: Iterable[tuple[int, int]],
+    bounds: Bounds,
+    read: Callable[[], None] = lambda: None,
 ) -> Mapping[int, Counter[str]]:
     """Count live responses that are due, by label set and reason.
 
     A reason is the last outcome if this sweep found it, `backing_off`, `waiting` or `untried`.
-    Pages are read in transactions of their own, so that no commit waits for a count.
+    Pages are read in transactions of their own, so that no commit waits for a count; `read` is
+    called after each.
     """
     counted: dict[int, Counter[str]] = {}
     for label_set_id, cutoff in cuts:
@@ -49,6 +53,7 @@ def live(
         after: tuple[int, int] | None = (-(2**63), 0)
         while after is not None:
             after = _page(db, (label_set_id, cutoff), bounds, after, counts)
+            read()
     return counted
 
 

@@ -18,6 +18,7 @@ _A = tables.accounts
 
 # The partial indexes are used only where their conditions stand in the statement's own text.
 _IS_LIVE = _R.c.state == sa.literal_column("'live'")
+_IS_VERIFYING = _R.c.state == sa.literal_column("'verifying'")
 _GONE: sa.ColumnElement[str] = sa.literal_column("'gone'")
 _RARE: Final = frozenset({State.CLAIMED, State.VERIFYING, State.QUARANTINED})
 
@@ -32,6 +33,7 @@ class Response:
 
     id: int
     account: str
+    account_id: int
     response_id: str
     item: str
     labels: str
@@ -138,6 +140,12 @@ def show(connection: sa.Connection, response_id: str, account: str | None = None
             )
 
 
+def by_key(connection: sa.Connection, pk: int) -> Response | None:
+    """Read the response of the ledger's own key."""
+    found = _responses(connection, _whole().where(_R.c.id == pk))
+    return found[0] if found else None
+
+
 def list(  # noqa: A001 - read as `responses.list` at every call
     connection: sa.Connection,
     *,
@@ -159,6 +167,23 @@ def list(  # noqa: A001 - read as `responses.list` at every call
     if account is not None:
         statement = statement.where(_A.c.name == account)
     return _responses(connection, statement)
+
+
+def next_moment(connection: sa.Connection, after: int) -> int | None:
+    """When, later than `after`, the next response is tried again or verified; microseconds.
+
+    Responses of accounts that are stopped do not count: nothing can be done about them then.
+    """
+    stopped = sa.select(tables.breakers.c.account_id)
+    moments = (
+        sa.select(column)
+        .where(rows, column > after, _R.c.account_id.not_in(stopped))
+        .order_by(column)
+        .limit(1)
+        for column, rows in ((_R.c.next_try_at, _IS_LIVE), (_R.c.verify_at, _IS_VERIFYING))
+    )
+    found = (at for each in moments for at in connection.execute(each).scalars())
+    return min(found, default=None)
 
 
 def children(connection: sa.Connection, pk: int) -> Sequence[Response]:

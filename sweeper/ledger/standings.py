@@ -18,6 +18,7 @@ _R = tables.responses
 _SETS = tables.label_sets
 
 CONFLICTING: Final = "conflicting"
+REJECTED: Final = "rejected"
 MALFORMED: Final = "malformed"
 NO_LABELS: Final = "{}"
 
@@ -50,20 +51,22 @@ class Standing:
     is_continued: bool = False
     """It has been given a previous response that it had not, so a link may be wanted."""
     is_disputed: bool = False
+    has_left: bool = False
+    """It was live before this batch, which sets it aside."""
 
     @property
     def is_response(self) -> bool:
         return self.first_created_at is not None
 
     @property
-    def is_plain(self) -> bool:
-        """Nothing stands out: neither subject nor previous response, no dispute, one time."""
+    def stands_out(self) -> bool:
+        """It has a subject, a previous response or a dispute, or not one time that stands."""
         return (
-            self.subject is None
-            and self.previous is None
-            and self.first_created_at is not None
-            and self.first_created_at == self.created_at
-            and not self.is_disputed
+            self.subject is not None
+            or self.previous is not None
+            or self.first_created_at is None
+            or self.first_created_at != self.created_at
+            or self.is_disputed
         )
 
     def merge(self, new: Registration) -> registration.Merged:
@@ -98,7 +101,7 @@ class Standings:
 
     def __init__(self, connection: sa.Connection, batch: Sequence[Registration | Stray]) -> None:
         self._accounts = accounts.ensure(connection, {row.account for row in batch})
-        self._label_sets = _label_sets(
+        self._label_sets = label_sets(
             connection, {(self._accounts[row.account], _labels(row)) for row in batch}
         )
         self._found = _read(connection, set(self._keys(batch)))
@@ -151,7 +154,7 @@ def _labels(row: Registration | Stray) -> str:
     return row.labels if isinstance(row, Registration) else NO_LABELS
 
 
-def _label_sets(connection: sa.Connection, wanted: set[_Key]) -> dict[_Key, int]:
+def label_sets(connection: sa.Connection, wanted: set[_Key]) -> dict[_Key, int]:
     """Give each account and labels a label set, and return the keys."""
     values = {"wanted": json.dumps(sorted(wanted))}
     add, find = _label_set_statements(connection.dialect.name)

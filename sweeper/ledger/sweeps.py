@@ -63,11 +63,15 @@ def finish(
     records.append(connection, [Entry(type=RecordType.RUN_SUMMARY, fields=fields)], now=now)
 
 
-def latest(connection: sa.Connection, limit: int = 1, *, finished: bool = False) -> list[SweepRow]:
-    """The newest sweeps first; with `finished`, only those that came to their end."""
+def latest(
+    connection: sa.Connection, limit: int = 1, *, finished: bool = False, complete: bool = False
+) -> list[SweepRow]:
+    """The newest sweeps first; of those that came to their end, or were `complete`, if so asked."""
     statement = sa.select(tables.sweeps).order_by(tables.sweeps.c.started_at.desc()).limit(limit)
     if finished:
         statement = statement.where(tables.sweeps.c.finished_at.is_not(None))
+    if complete:
+        statement = statement.where(tables.sweeps.c.complete == 1)
     return [
         SweepRow(
             id=row.id,
@@ -79,3 +83,17 @@ def latest(connection: sa.Connection, limit: int = 1, *, finished: bool = False)
         )
         for row in connection.execute(statement)
     ]
+
+
+def finished_between(connection: sa.Connection, since: int, until: int) -> list[tuple[int, int]]:
+    """When the sweeps began and ended that came to their end; of those that touch the span.
+
+    Times are in microseconds. A sweep of which a row remains may have begun long before `since`.
+    """
+    table = tables.sweeps
+    statement = (
+        sa.select(table.c.started_at, table.c.finished_at)
+        .where(table.c.finished_at >= since, table.c.started_at <= until)
+        .order_by(table.c.started_at)
+    )
+    return [(row.started_at, row.finished_at) for row in connection.execute(statement)]

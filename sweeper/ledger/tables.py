@@ -4,6 +4,8 @@ Times are integer microseconds since 1970 UTC. SQLite's tables are STRICT, so on
 column types used here exist on both databases.
 """
 
+from typing import Final
+
 import sqlalchemy as sa
 
 METADATA = sa.MetaData(
@@ -218,6 +220,29 @@ sa.Index(
     postgresql_where=sa.text("outcome = 'already_absent'"),
 )
 sa.Index(
+    "ix_responses_gone",
+    responses.c.finished_at,
+    sqlite_where=sa.text("state = 'gone'"),
+    postgresql_where=sa.text("state = 'gone'"),
+)
+sa.Index(
+    "ix_responses_next_try",
+    responses.c.next_try_at,
+    sqlite_where=sa.text("state = 'live' AND next_try_at IS NOT NULL"),
+    postgresql_where=sa.text("state = 'live' AND next_try_at IS NOT NULL"),
+)
+KEPT_AFTER_YES: Final = (
+    "yes_at IS NOT NULL AND state <> 'gone' AND (state <> 'verifying' OR outcome IS NOT NULL)"
+)
+"""The provider said yes, and the response is not gone; what is looked for the first time is not
+meant, which is nearly all."""
+sa.Index(
+    "ix_responses_kept_after_yes",
+    responses.c.account_id,
+    sqlite_where=sa.text(KEPT_AFTER_YES),
+    postgresql_where=sa.text(KEPT_AFTER_YES),
+)
+sa.Index(
     "ix_responses_children",
     responses.c.parent_id,
     sqlite_where=sa.text("parent_id IS NOT NULL AND state <> 'gone'"),
@@ -300,5 +325,57 @@ leases = sa.Table(
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("term", BIG, nullable=False),
     sa.Column("expires_at", BIG, nullable=False),
+    sqlite_strict=True,
+)
+
+spool_files = sa.Table(
+    "spool_files",
+    METADATA,
+    sa.Column("id", BIG, primary_key=True),
+    sa.Column("spool", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("device", BIG, nullable=False),
+    sa.Column("inode", BIG, nullable=False),
+    sa.Column("size", BIG, nullable=False),
+    sa.Column("modified_ns", BIG, nullable=False),
+    sa.Column("position", BIG, nullable=False, server_default="0"),
+    sa.Column("lines", BIG, nullable=False, server_default="0"),
+    sa.Column("tally", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("target", sa.Text),
+    sa.UniqueConstraint("spool", "name", "device", "inode", "size", "modified_ns"),
+    sqlite_strict=True,
+)
+
+spool_rejects = sa.Table(
+    "spool_rejects",
+    METADATA,
+    sa.Column("file_id", sa.ForeignKey("spool_files.id"), primary_key=True),
+    sa.Column("line", BIG, primary_key=True),
+    sa.Column("position", BIG, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+
+schedules = sa.Table(
+    "schedules",
+    METADATA,
+    sa.Column("since", BIG, primary_key=True, autoincrement=False),
+    sa.Column("every", BIG),
+    sa.Column("cron", sa.Text),
+    sa.CheckConstraint("(every IS NULL) <> (cron IS NULL)", name="one"),
+    sqlite_strict=True,
+)
+
+alarms = sa.Table(
+    "alarms",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("opened_at", BIG, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("told_at", BIG),
+    sa.Column("try_at", BIG, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("resolved_at", BIG),
     sqlite_strict=True,
 )

@@ -101,6 +101,11 @@ class Transport(httpx.AsyncBaseTransport):
             extensions={_WHOLE: told.whole},
         )
 
+    def hurry(self, seconds: float) -> None:
+        """End the total deadline of every question in so many seconds, where it is later."""
+        for connection in self._alive:
+            asyncio.get_running_loop().call_later(seconds, connection.abort, Fault.TIMEOUT)
+
     async def aclose(self) -> None:
         """Drop every connection, those in use as well, and wait until they are gone."""
         self._idle.clear()
@@ -225,6 +230,10 @@ class Door:
             body=b"".join(response.stream),
             whole=response.extensions[_WHOLE],
         )
+
+    def hurry(self, seconds: float) -> None:
+        """End the total deadline of every question in so many seconds, where it is later."""
+        self._transport.hurry(seconds)
 
     async def aclose(self) -> None:
         await self._transport.aclose()

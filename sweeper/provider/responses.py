@@ -83,6 +83,10 @@ class Responses:
         """Look whether the list of responses answers; nothing of it is read."""
         return await self._ask(Asked.LIST, f"{self._collection}?limit=1", leave)
 
+    def hurry(self, seconds: float) -> None:
+        """End the total deadline of every call in flight in so many seconds, where it is later."""
+        self._door.hurry(seconds)
+
     async def aclose(self) -> None:
         """Drop every connection; a call in flight comes back as lost."""
         await self._door.aclose()

@@ -1,25 +1,33 @@
 """Build the parts of the program from its configuration: the only place where that is done."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from sweeper import errors
 from sweeper.config import secret
 from sweeper.config.settings import Account as AccountConfig
 from sweeper.config.settings import Config
 from sweeper.domain import response
+from sweeper.domain.outcome import Breaker
 from sweeper.domain.pacing import Pacer
 from sweeper.domain.secret import Secret
-from sweeper.engine.account import Account, Emit, Settings
+from sweeper.engine.account import Account, Emit, Measure, Settings
 from sweeper.engine.clock import Clock, ClockWatch
 from sweeper.engine.pace import Pace
 from sweeper.engine.planning import Scope
+from sweeper.engine.pulse import Pulse
 from sweeper.engine.recorder import Recorder
-from sweeper.engine.sweep import Sweep
+from sweeper.engine.sweep import Intake, Sweep
 from sweeper.ledger import accounts, database, schema
 from sweeper.ledger.database import Database
 from sweeper.provider.profile import PROFILES
 from sweeper.provider.responses import Responses
+
+Keys = Mapping[str, Secret | errors.SecretError]
+"""Of each account its API key, or what is wrong with it."""
+_NO_KEY: Final = Secret("none")
 
 
 def open_ledger(config: Config, *, create: bool = True) -> Database:
@@ -39,23 +47,30 @@ def open_ledger(config: Config, *, create: bool = True) -> Database:
     return opened
 
 
-def read_keys(config: Config, environ: Mapping[str, str]) -> Mapping[str, Secret]:
-    """Read every account's API key; raises SecretError with all faults at once."""
-    keys: dict[str, Secret] = {}
-    faults: list[errors.SecretError] = []
-    for account in config.accounts:
-        try:
-            keys[account.name] = secret.read_key(account, environ)
-        except errors.SecretError as fault:
-            faults.append(fault)
+def read_keys(config: Config, environ: Mapping[str, str]) -> Keys:
+    """Read every account's API key; of one that cannot be used, what is wrong with it."""
+    return {account.name: _key(account, environ) for account in config.accounts}
+
+
+def _key(account: AccountConfig, environ: Mapping[str, str]) -> Secret | errors.SecretError:
+    try:
+        return secret.read_key(account, environ)
+    except errors.SecretError as fault:
+        return fault
+
+
+def usable(keys: Keys) -> Sequence[Secret]:
+    """The keys that could be read; raises SecretError, with all faults, where there is none."""
+    found = [key for key in keys.values() if isinstance(key, Secret)]
+    faults = [fault for fault in keys.values() if isinstance(fault, errors.SecretError)]
+    if found or not faults:
+        return found
     if len(faults) == 1:
         raise faults[0]
-    if faults:
-        raise errors.SecretError(
-            f"{len(faults)} API keys cannot be used",
-            faults=tuple(fault.message for fault in faults),
-        )
-    return keys
+    raise errors.SecretError(
+        f"{len(faults)} API keys cannot be used",
+        faults=tuple(fault.message for fault in faults),
+    )
 
 
 def scope(config: Config, *, only: str | None = None, most: int | None = None) -> Scope:
@@ -86,24 +101,56 @@ def watch(config: Config) -> ClockWatch:
     )
 
 
+async def _nothing_to_take_in(_beat: Callable[[], None]) -> int | None:
+    return 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """What the accounts of one process share."""
+    """What the sweeps of one process share.
+
+    `intake` takes in the spool before each; `measure` hears of each request; `waits` hears, after
+    each sweep, how many seconds an account's requests have waited for slots in all; `pacers` are
+    the accounts' limiters between sweeps.
+    """
 
     db: Database
     watch: ClockWatch
     emit: Emit
+    intake: Intake = _nothing_to_take_in
+    measure: Measure | None = None
+    waits: Callable[[str, float], None] | None = None
+    pulse: Pulse = field(default_factory=Pulse)
+    pacers: dict[str, Pacer] = field(default_factory=dict)
+    waited: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def pacer(self, config: AccountConfig) -> Pacer:
+        """The account's limiter as the last sweep of this process left it."""
+        known = self.pacers.get(config.name)
+        if known is not None and known.rate == config.rate_per_second:
+            return known
+        return Pacer(rate=config.rate_per_second)
+
+    def keep(self, account: Account) -> None:
+        """Let the next sweep go on at the rate at which this one ended."""
+        self.pacers[account.name] = account.pace.pacer
+        self.waited[account.name] += account.pace.waited
+        if self.waits is not None:
+            self.waits(account.name, self.waited[account.name])
 
 
-def open_account(shop: Workshop, config: AccountConfig, key: Secret) -> Account:
-    """Open an account's door; nothing is sent yet."""
+def open_account(
+    shop: Workshop, config: AccountConfig, key: Secret | errors.SecretError
+) -> Account:
+    """Open an account's door; nothing is sent yet. Without its key the account is stopped."""
     profile = PROFILES[config.provider]
     with shop.db.write() as connection:
         accounts.ensure(connection, [config.name])
         row = accounts.get(connection, config.name)
         assert row is not None, "the account's row was just made"
-        fingerprint = accounts.fingerprint(connection, key)
-    return Account(
+        usable_key = key if isinstance(key, Secret) else _NO_KEY
+        fingerprint = accounts.fingerprint(connection, usable_key)
+    opened = Account(
         settings=Settings(
             name=config.name,
             provider=config.provider,
@@ -114,17 +161,25 @@ def open_account(shop: Workshop, config: AccountConfig, key: Secret) -> Account:
         ),
         profile=profile,
         door=Responses(
-            profile=profile, base_url=config.base_url, key=key, account_id=config.account_id
+            profile=profile,
+            base_url=config.base_url,
+            key=usable_key,
+            account_id=config.account_id,
         ),
-        pace=Pace(Pacer(rate=config.rate_per_second)),
+        pace=Pace(shop.pacer(config), shop.pulse),
         watch=shop.watch,
         row=row,
         key_fingerprint=fingerprint,
         emit=shop.emit,
         seen=set(),
+        pulse=shop.pulse,
+        measure=shop.measure,
         pinned=config.account_id or row.pinned_account_id,
         not_found=row.not_found,
     )
+    if isinstance(key, errors.SecretError):
+        opened.stop(Breaker.CREDENTIAL, key.message)
+    return opened
 
 
 def sweep(
@@ -138,4 +193,5 @@ def sweep(
         accounts=tuple(opened),
         emit=shop.emit,
         longest_id=longest_ids(config),
+        intake=shop.intake,
     )

@@ -158,7 +158,8 @@ _ENDS: Final = {
 def _obituary(row: Response) -> str:
     """Say since when a response is gone, by which policy, and what that rests on."""
     since = moment.from_us(row.finished_at or 0).isoformat(timespec="seconds")
-    by = "" if row.policy is None else f' by policy "{row.policy}"'
+    closed = row.policy is None or row.outcome == Outcome.CLOSED
+    by = "" if closed else f' by policy "{row.policy}"'
     how = _ENDS[Outcome(row.outcome or Outcome.CLOSED)]
     if row.outcome == Outcome.DELETED:
         how += ", and it can no longer be read" if row.verified else "; that was not verified"

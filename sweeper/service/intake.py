@@ -1,10 +1,10 @@
 """Register what a file or a person gives: checked line by line, admitted batch by batch."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sweeper import errors
 from sweeper.config.settings import Config
@@ -15,6 +15,9 @@ from sweeper.ledger import admission
 from sweeper.ledger.database import Database
 from sweeper.service import assembly
 from sweeper.service.lines import Line
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 BATCH: Final = 20_000
 """Lines in one transaction."""
@@ -44,10 +47,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A line that was not kept; the reason is safe to show."""
+    """A line that was not kept; the reason is safe to show.
+
+    `start` is the byte at which it begins, where that is known.
+    """
 
     line: int
     reason: str
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,54 @@ class Batch:
 
     tally: Tally
     rejected: Sequence[Rejected]
+
+
+Also = Callable[["Connection", Batch], None]
+"""What else is written in a batch's transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """Judges lines by one configuration and one clock, and admits them batch by batch.
+
+    Without a default a line must name its account, unless only one is configured. `longest` says
+    how long an id may be at an account.
+    """
+
+    db: Database
+    watch: ClockWatch
+    longest: Callable[[str], int]
+    default_account: str | None
+
+    def doubt(self) -> str | None:
+        """Why no line can be judged now: the clock is known to be wrong."""
+        with self.db.read() as connection:
+            return self.watch.doubt(connection)
+
+    def admit(self, page: Sequence[Line], also: Also | None = None) -> Batch:
+        """Register the lines in one transaction, or reject them."""
+        now = self.watch.clock.wall()
+        values = [
+            each.value
+            if isinstance(each.value, Fault)
+            else registration.read_line(
+                each.value,
+                now=now,
+                default_account=self.default_account,
+                longest=self.longest,
+            )
+            for each in page
+        ]
+        return _admit(self.db, page, values, now, also)
+
+
+def desk(
+    config: Config, db: Database, watch: ClockWatch, *, default_account: str | None = None
+) -> Desk:
+    if default_account is None and len(config.accounts) == 1:
+        default_account = config.accounts[0].name
+    longest = assembly.longest_ids(config)
+    return Desk(db=db, watch=watch, longest=longest, default_account=default_account)
 
 
 def register(
@@ -72,33 +127,16 @@ def register(
     unless only one is configured. Raises LedgerError while the clock is known to be wrong: no
     line is judged by it, and of that batch nothing is kept.
     """
-    if default_account is None and len(config.accounts) == 1:
-        default_account = config.accounts[0].name
-    longest = assembly.longest_ids(config)
-    watch = assembly.watch(config)
+    here = desk(config, db, assembly.watch(config), default_account=default_account)
     remaining = iter(lines)
     while page := list(itertools.islice(remaining, batch)):
-        now = _trusted(db, watch)
-        values = [
-            each.value
-            if isinstance(each.value, Fault)
-            else registration.read_line(
-                each.value, now=now, default_account=default_account, longest=longest
+        doubt = here.doubt()
+        if doubt is not None:
+            raise errors.LedgerError(
+                f"nothing more was registered, because the clock may be wrong: {doubt}",
+                hint="mend the time service, then register it again: what is known is only counted",
             )
-            for each in page
-        ]
-        yield _admit(db, page, values, now)
-
-
-def _trusted(db: Database, watch: ClockWatch) -> datetime:
-    with db.read() as connection:
-        doubt = watch.doubt(connection)
-    if doubt is not None:
-        raise errors.LedgerError(
-            f"nothing more was registered, because the clock may be wrong: {doubt}",
-            hint="mend the time service, then register it again: what is known is only counted",
-        )
-    return watch.clock.wall()
+        yield here.admit(page)
 
 
 def _admit(
@@ -106,23 +144,36 @@ def _admit(
     page: Sequence[Line],
     values: Sequence[Registration | Skipped | Fault],
     now: datetime,
+    also: Also | None,
 ) -> Batch:
-    numbers = [
-        line.number
-        for line, value in zip(page, values, strict=True)
-        if isinstance(value, Registration)
-    ]
     good = [value for value in values if isinstance(value, Registration)]
-    counts = admission.Counts()
-    if good:
-        with db.write() as connection:
-            counts = admission.admit(connection, good, moment.to_us(now))
+    if not good and also is None:
+        return _batch(page, values, admission.Counts())
+    with db.write() as connection:
+        counts = admission.admit(connection, good, moment.to_us(now))
+        batch = _batch(page, values, counts)
+        if also is not None:
+            also(connection, batch)
+    return batch
+
+
+def _batch(
+    page: Sequence[Line],
+    values: Sequence[Registration | Skipped | Fault],
+    counts: admission.Counts,
+) -> Batch:
+    judged = list(zip(page, values, strict=True))
     rejected = [
-        Rejected(line=line.number, reason=_reason(value))
-        for line, value in zip(page, values, strict=True)
+        Rejected(line=line.number, reason=_reason(value), start=line.start)
+        for line, value in judged
         if isinstance(value, Fault)
     ]
-    rejected += [Rejected(line=numbers[index], reason=why) for index, why in counts.rejected]
+    if counts.rejected:
+        good = [line for line, value in judged if isinstance(value, Registration)]
+        rejected += [
+            Rejected(line=good[index].number, reason=why, start=good[index].start)
+            for index, why in counts.rejected
+        ]
     tally = Tally(
         read=len(page),
         added=counts.added,

@@ -3,11 +3,9 @@
 import codecs
 import csv
 import io
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from sweeper import errors
 from sweeper.domain.registration import Fault
@@ -21,39 +19,73 @@ _COLUMNS: Final = frozenset(
 _LABEL: Final = "label."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line by its number, from 1, and what stands there or why it cannot be read."""
+class Line(NamedTuple):
+    """One line by its number, from 1, and what stands there or why it cannot be read.
+
+    `start` is the byte at which it begins, where that is known.
+    """
 
     number: int
     value: object
+    start: int = 0
+
+
+class JsonLines:
+    """Reads JSON lines; `position` and `number` are the bytes and the lines behind it.
+
+    The stream must stand at `position`. Empty lines have a number and are left out.
+    """
+
+    def __init__(self, stream: BinaryIO, *, position: int = 0, number: int = 0) -> None:
+        self._stream = stream
+        self.position = position
+        self.number = number
+
+    def __iter__(self) -> Iterator[Line]:
+        while data := self._next():
+            line = self._read(*data)
+            if line is not None:
+                yield line
+
+    def page(self, *, lines: int, size: int) -> list[Line]:
+        """Read on for so many lines, or for so many bytes and the line in which they end."""
+        found: list[Line] = []
+        last, end = self.number + lines, self.position + size
+        while self.number < last and self.position < end and (data := self._next()):
+            line = self._read(*data)
+            if line is not None:
+                found.append(line)
+        return found
+
+    def _next(self) -> tuple[int, bytes] | None:
+        """Where the next line begins, and as much of it as is ever looked at."""
+        start = self.position
+        data = part = self._stream.readline(LONGEST + 1)
+        while part:
+            self.position += len(part)
+            part = b"" if part.endswith(b"\n") else self._stream.readline(LONGEST)
+        self.number += bool(data)
+        return (start, data) if data else None
+
+    def _read(self, start: int, data: bytes) -> Line | None:
+        if len(data) > LONGEST:
+            fault = Fault(reason="too_long", detail=f"more than {LONGEST} bytes")
+            return Line(number=self.number, value=fault, start=start)
+        if self.number == 1:
+            data = data.removeprefix(codecs.BOM_UTF8)
+        if data.isspace() or not data:
+            return None
+        return Line(number=self.number, value=_json(data), start=start)
 
 
 def of_json(stream: BinaryIO) -> Iterator[Line]:
     """Read JSON lines; empty lines do not count."""
-    for number in itertools.count(1):
-        data = stream.readline(LONGEST + 1)
-        if not data:
-            return
-        if len(data) > LONGEST:
-            _skip_rest(stream, data)
-            detail = f"more than {LONGEST} bytes"
-            yield Line(number=number, value=Fault(reason="too_long", detail=detail))
-            continue
-        if number == 1:
-            data = data.removeprefix(codecs.BOM_UTF8)
-        if data.strip():
-            yield Line(number=number, value=_json(data))
-
-
-def _skip_rest(stream: BinaryIO, data: bytes) -> None:
-    while data and not data.endswith(b"\n"):
-        data = stream.readline(LONGEST)
+    return iter(JsonLines(stream))
 
 
 def _json(data: bytes) -> object:
     try:
-        return json.loads(data.decode(), object_pairs_hook=_distinct)
+        return _DECODER.decode(data.decode())
     except UnicodeDecodeError:
         return Fault(reason="not_json", detail="it is not UTF-8 text")
     except json.JSONDecodeError as error:
@@ -69,6 +101,9 @@ def _distinct(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     if len(table) != len(pairs):
         raise ValueError
     return table
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_distinct)
 
 
 def of_csv(stream: BinaryIO) -> Iterator[Line]:

@@ -14,6 +14,8 @@ from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.database import Database
 from sweeper.ledger.sweeps import SweepRow
 from sweeper.service import inquiry
+from sweeper.service.spool import spool
+from sweeper.service.spool.spool import Left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +45,19 @@ class Status:
     no_account: Mapping[str, int]
     waiting_for_admission: int
     not_admitted_because: str | None
+    spool: Sequence[Left] | None
+
+    @property
+    def unread(self) -> Sequence[Left]:
+        """What lies in the spool and may hold registrations that nobody knows of."""
+        return [one for one in self.spool or () if one.unread]
 
     @property
     def ok(self) -> bool:
         """Nothing is late, stopped or set aside, and nothing can be so without being known."""
-        wrong = self.late or self.stopped or self.quarantined or self.not_admitted_because
-        return not wrong
+        wrong = self.late or self.stopped or self.quarantined
+        lying = [one for one in self.unread if not one.is_fresh]
+        return not (wrong or self.not_admitted_because or lying)
 
 
 def status(config: Config, db: Database) -> Status:
@@ -73,8 +82,8 @@ def status(config: Config, db: Database) -> Status:
         sweep=newest[0] if newest else None,
         finished=finished[0] if finished else None,
         due=due,
-        late=_late(db, ruled, now),
-        stopped=[*stopped, *_unreached(finished)],
+        late=late(db, ruled, now),
+        stopped=[*stopped, *unreached(finished)],
         open=outcomes,
         aside=aside,
         quarantined=quarantined,
@@ -83,10 +92,11 @@ def status(config: Config, db: Database) -> Status:
         no_account=no_account,
         waiting_for_admission=waiting,
         not_admitted_because=doubt,
+        spool=None if config.spool is None else spool.look(config.spool),
     )
 
 
-def _unreached(finished: Sequence[SweepRow]) -> Sequence[OpenBreaker]:
+def unreached(finished: Sequence[SweepRow]) -> Sequence[OpenBreaker]:
     """The account that the last sweep could not reach: no breaker stays open, but all is due."""
     for row in finished:
         kind, _, rest = (row.stop_reason or "").partition(":")
@@ -117,17 +127,18 @@ def _due(
     return total, elsewhere, outcomes
 
 
-def _late(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Sequence[Late]:
+def late(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Sequence[Late]:
+    """What is past its deadline, by policy; what is not admitted yet is left out."""
     counts: Counter[str] = Counter()
     oldest: dict[str, timedelta] = {}
     cuts = [(one.row.id, moment.to_us(one.cutoff - one.policy.deadline)) for one in ruled]
     found = reports.overdue(db, cuts)
     for one in ruled:
-        late = found.get(one.row.id)
-        if late is None:
+        past_it = found.get(one.row.id)
+        if past_it is None:
             continue
         name = one.policy.name
-        counts[name] += late.count
-        past = now - (moment.from_us(late.oldest_created_at) + one.keep + one.policy.deadline)
+        counts[name] += past_it.count
+        past = now - (moment.from_us(past_it.oldest_created_at) + one.keep + one.policy.deadline)
         oldest[name] = max(past, oldest.get(name, timedelta(0)))
     return [Late(policy=name, count=count, oldest=oldest[name]) for name, count in counts.items()]

@@ -22,6 +22,7 @@ from sweeper.ledger.database import Database
 from sweeper.ledger.leases import Lease
 from sweeper.service import assembly
 from sweeper.service.assembly import Workshop
+from sweeper.service.operator import Who
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -61,7 +62,7 @@ def check(config: Config, db: Database, name: str, key: Secret) -> Checked:
 
 
 def reset(
-    config: Config, db: Database, name: str, key: Secret, *, expect_absent: int, reason: str
+    config: Config, db: Database, name: str, key: Secret, *, expect_absent: int, who: Who
 ) -> tuple[Checked, list[Breaker]]:
     """Let a stopped account go on, after a fresh control; `expect_absent` more may be missing.
 
@@ -81,18 +82,20 @@ def reset(
             now = moment.to_us(assembly.watch(config).clock.wall())
             seen = NotFound(recent="", expect_absent=expect_absent)
             accounts.save_not_found(connection, row.id, seen)
-            closed = accounts.close_breakers(connection, row, Breaker, reason=reason, now=now)
+            closed = accounts.close_breakers(
+                connection, row, Breaker, reason=who.reason, actor=who.actor, now=now
+            )
     return replace(checked, waits_for=()), closed
 
 
-def accept(config: Config, db: Database, name: str, key: Secret, *, reason: str) -> Checked:
+def accept(config: Config, db: Database, name: str, key: Secret, *, who: Who) -> Checked:
     """Bind the name to the account that the configuration reaches now.
 
     Raises AccountStopped where the provider does not say or allow it, LedgerBusy while a sweep
     is at work.
     """
     with _alone(db, name) as held:
-        return asyncio.run(_accept(config, db, name, key, reason=reason, held=held))
+        return asyncio.run(_accept(config, db, name, key, who=who, held=held))
 
 
 @contextmanager
@@ -129,7 +132,7 @@ async def _check(config: Config, db: Database, name: str, key: Secret) -> Checke
 
 
 async def _accept(
-    config: Config, db: Database, name: str, key: Secret, *, reason: str, held: Lease | None
+    config: Config, db: Database, name: str, key: Secret, *, who: Who, held: Lease | None
 ) -> Checked:
     async with _opened(config, db, name, key) as account:
         settings = account.settings
@@ -149,11 +152,17 @@ async def _accept(
                 base_url=settings.base_url,
                 pinned_account_id=account.pinned,
                 key_fingerprint=account.key_fingerprint,
-                reason=reason,
+                reason=who.reason,
+                actor=who.actor,
                 now=now,
             )
             accounts.close_breakers(
-                connection, account.row, [Breaker.IDENTITY], reason=reason, now=now
+                connection,
+                account.row,
+                [Breaker.IDENTITY],
+                reason=who.reason,
+                actor=who.actor,
+                now=now,
             )
             waiting = _waiting(connection, name)
         return _checked(account, result, waiting)

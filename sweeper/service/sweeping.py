@@ -2,50 +2,75 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Final
 
 from sweeper.config.settings import Config
-from sweeper.domain.secret import Secret
-from sweeper.engine.account import Emit
+from sweeper.engine.account import Emit, Measure
 from sweeper.engine.planning import Scope
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.sweep import Ended, Sweep
 from sweeper.ledger.database import Database
-from sweeper.service import assembly
-from sweeper.service.assembly import Workshop
+from sweeper.service import assembly, intake
+from sweeper.service.assembly import Keys, Workshop
+from sweeper.service.spool.spool import Spool
+from sweeper.service.spool.turns import Turns
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-async def run(
-    config: Config, db: Database, keys: Mapping[str, Secret], bounds: Scope, emit: Emit
-) -> Ended:
+def workshop(
+    config: Config, db: Database, emit: Emit, *, measure: Measure | None = None
+) -> Workshop:
+    """What the sweeps of one process share."""
+    watch = assembly.watch(config)
+    shop = Workshop(db=db, watch=watch, emit=emit, measure=measure)
+    if config.spool is None:
+        return shop
+    spool = Spool(config.spool, intake.desk(config, db, watch))
+    return replace(shop, intake=Turns(spool, emit))
+
+
+async def run(shop: Workshop, config: Config, keys: Keys, bounds: Scope) -> Ended:
     """Sweep once. SIGINT and SIGTERM end it early: what is in flight finishes and is recorded.
 
-    Both are ignored when this returns, so that none can cut off what is told of the sweep; it is
-    the caller who puts the handlers back.
+    A second one waits less. They are ignored when this returns, so that none can cut off what is
+    told of the sweep; it is the caller who puts the handlers back.
     """
-    shop = Workshop(db=db, watch=assembly.watch(config), emit=emit)
+    recorder = Recorder(shop.db, shop.pulse)
+    try:
+        async with prepared(shop, config, keys, bounds, recorder) as sweep:
+            ignore = _listen(sweep)
+            try:
+                return await sweep.run()
+            finally:
+                ignore()
+    finally:
+        recorder.close()
+
+
+@asynccontextmanager
+async def prepared(
+    shop: Workshop, config: Config, keys: Keys, bounds: Scope, recorder: Recorder
+) -> AsyncIterator[Sweep]:
+    """A sweep with its accounts opened; they are closed behind it."""
     async with AsyncExitStack() as stack:
-        recorder = Recorder(db)
-        stack.callback(recorder.close)
         opened = []
         for each in config.accounts:
-            account = assembly.open_account(shop, each, keys[each.name])
+            # The ledger may keep it waiting, and trust in certificates takes a while to read.
+            account = await asyncio.to_thread(assembly.open_account, shop, each, keys[each.name])
             stack.push_async_callback(account.aclose)
+            stack.callback(shop.keep, account)
             opened.append(account)
-        sweep = assembly.sweep(shop, config, opened, bounds, recorder)
-        stack.callback(_listen(sweep))
-        return await sweep.run()
+        yield assembly.sweep(shop, config, opened, bounds, recorder)
 
 
-async def rehearse(config: Config, db: Database, bounds: Scope, emit: Emit) -> Ended:
+async def rehearse(shop: Workshop, config: Config, bounds: Scope) -> Ended:
     """Plan as a sweep would, and send nothing; no API key is needed."""
-    shop = Workshop(db=db, watch=assembly.watch(config), emit=emit)
-    recorder = Recorder(db)
+    recorder = Recorder(shop.db)
     try:
         return await assembly.sweep(shop, config, (), bounds, recorder).rehearse()
     finally:

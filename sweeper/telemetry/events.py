@@ -23,6 +23,18 @@ _Plain = (
     | event.ClaimsFreed
     | event.ClockDoubted
     | event.Throttled
+    | event.DaemonStarted
+    | event.DaemonStandsBy
+    | event.DaemonStopping
+    | event.DaemonStopped
+    | event.ConfigurationReloaded
+    | event.ConfigurationRefused
+    | event.RunsMissed
+    | event.SweepFailed
+    | event.SpoolFileRegistered
+    | event.SpoolFileLeft
+    | event.AlarmTold
+    | event.AlarmUntold
 )
 """Events that are logged as they are, field by field."""
 
@@ -46,9 +58,17 @@ class EventLog:
                 numbers = {key: value for key, value in happened.numbers.items() if key != "type"}
                 log = self._logger.info if happened.complete else self._logger.warning
                 log(happened.name, **numbers)
-            case event.ClockDoubted() | event.GuardRefused():
+            case (
+                event.ClockDoubted()
+                | event.GuardRefused()
+                | event.ConfigurationRefused()
+                | event.SweepFailed()
+                | event.AlarmUntold()
+            ):
                 self._logger.error(happened.name, **_fields(happened))
-            case event.ClaimsFreed() | event.Throttled():
+            case (
+                event.ClaimsFreed() | event.Throttled() | event.RunsMissed() | event.SpoolFileLeft()
+            ):
                 self._logger.warning(happened.name, **_fields(happened))
             case _:
                 self._logger.info(happened.name, **_fields(happened))
@@ -114,6 +134,10 @@ def _fields(happened: _Plain) -> dict[str, object]:
                 fields[each.name] = value.value
             case float():
                 fields[each.name] = round(value, 3)
+            case datetime():
+                fields[each.name] = rfc3339(value)
+            case tuple():
+                fields[each.name] = list(value)
             case _:
                 fields[each.name] = value
     return fields

@@ -12,7 +12,15 @@ from sweeper.telemetry import lines
 from sweeper.telemetry.lines import Event, Render
 from sweeper.telemetry.redaction import Redaction
 
-_CHATTY: Final = ("httpx", "httpcore", "asyncio", "sqlalchemy", "alembic", "uvicorn.access")
+_CHATTY: Final = (
+    "httpx",
+    "httpcore",
+    "asyncio",
+    "sqlalchemy",
+    "alembic",
+    "apscheduler",
+    "uvicorn",
+)
 
 
 def configure(

@@ -83,7 +83,7 @@ def serving(folder: Path) -> Iterator[Peer]:
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         raise Missing("the peer of this measurement is nginx; run: apt-get install nginx")
-    peer = Peer(port=_free_port())
+    peer = Peer(port=free_port())
     configuration = folder / "nginx.conf"
     configuration.write_text(_CONFIGURATION.format(folder=folder, port=peer.port))
     server = subprocess.Popen(
@@ -110,7 +110,7 @@ def _wait_for(peer: Peer, server: subprocess.Popen[bytes], folder: Path) -> None
     raise RuntimeError(f"nginx does not serve: {said.read_text() if said.exists() else ''}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port

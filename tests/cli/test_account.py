@@ -1,6 +1,8 @@
 """What stops an account can be looked at and lifted, by whoever may, and with a reason."""
 
 import json
+import os
+import pwd
 import re
 from datetime import timedelta
 
@@ -26,6 +28,16 @@ def forget(rehearsal: Rehearsal, ids: list[str]) -> None:
     rehearsal.sandbox.call(
         lambda one: [one.store.delete(one.account, each, now=one.clock.now()) for each in ids]
     )
+
+
+def decided(rehearsal: Rehearsal) -> list[str]:
+    """The types of the records that a person's decision has written, each naming the person."""
+    bodies = [json.loads(row["body"]) for row in rehearsal.rows(tables.records)]
+    told = [body for body in bodies if "reason_sha256" in body]
+    assert [body for body in bodies if "actor" in body] == told
+    mine = {"user": pwd.getpwuid(os.getuid()).pw_name, "sudo_user": None}
+    assert all(body["actor"] == mine for body in told)
+    return [body["type"] for body in told]
 
 
 def test_every_account_is_listed_configured_or_known(run: Run, rehearsal: Rehearsal) -> None:
@@ -109,6 +121,7 @@ def test_another_accounts_key_is_refused_until_a_person_accepts_it(
     assert accepted.last["provider_account_id"] == "other"
     assert rehearsal.rows(tables.breakers) == []
     assert [row["text"] for row in rehearsal.rows(tables.reasons)] == ["moved"] * 2
+    assert decided(rehearsal) == ["account.pinned", "breaker.closed"]
     assert run("-c", rehearsal.config, "account", "check", "main").code == 0
 
 
@@ -157,6 +170,7 @@ def test_too_much_that_was_not_found_waits_for_a_reset_with_a_number(
     )  # fmt: skip
     assert (reset.code, set(reset.last)) == (0, CHECKED | {"lifted"})
     assert (reset.last["lifted"], reset.last["waits_for_reset"]) == (["not_found"], [])
+    assert decided(rehearsal) == ["breaker.closed"]
     rehearsal.pass_time()
     done = run("-c", rehearsal.config, "sweep", "--json")
     assert done.code == 0, done.err

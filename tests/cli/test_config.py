@@ -1,15 +1,24 @@
 """`config show` tells what is in effect, in words that mean the same when read again."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from sweeper.config import load
+from sweeper.config import load, schema
 from tests.support.command import Run
 
 RICH = """
 [ledger]
 url = "postgresql://sweeper@db/ledger"
+[intake]
+spool = "in"
+[schedule]
+cron = "17 */2 * * mon-fri"
+[alarm]
+command = ["/bin/page", "it is \\"sweeper\\""]
+[http]
+listen = "[::1]:8787"
 [guards]
 max_share_per_sweep = 0.5
 max_clock_skew = "90s"
@@ -93,3 +102,11 @@ def test_no_secret_is_shown(
         result = run("-c", config, "config", "show", *options)
         assert shown in result.out
         assert "hush" not in result.out + result.err
+
+
+def test_the_schema_is_printed_as_it_is_and_needs_no_configuration(run: Run) -> None:
+    shown = run("-c", "/none/such.toml", "config", "schema")
+    assert shown.code == 0
+    assert json.loads(shown.out) == schema.compose()
+    (told,) = run("config", "schema", "--json").lines
+    assert told == {"type": "config_schema", "schema": schema.compose()}

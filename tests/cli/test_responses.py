@@ -1,5 +1,6 @@
 """Registering is exact, idempotent, and says of every line what became of it."""
 
+import gc
 import json
 import signal
 import sqlite3
@@ -108,6 +109,16 @@ def test_an_unusable_header_or_file_is_refused_as_a_whole(
 def test_an_empty_file_is_nothing_to_do(run: Run, config: Path, form: str) -> None:
     result = run("-c", config, "responses", "import", "-", "--format", form, "--json")
     assert (result.code, result.lines, result.err) == (0, [summary()], "")
+
+
+def test_the_collector_works_as_before_once_an_import_is_over(run: Run, config: Path) -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(701, 11, 12)
+    try:
+        run("-c", config, "responses", "import", "-", stdin=written([]))
+        assert gc.get_threshold() == (701, 11, 12)
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_many_batches_add_up(run: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +308,7 @@ def test_a_response_is_shown_with_what_decides_of_it(run: Run, config: Path) -> 
         "previous_response_id": None,
         "state": "live",
         "quarantine_reason": None,
+        "next": None,
         "outcome": None,
         "verified": False,
         "attempts": 0,

@@ -12,8 +12,8 @@ from tests.support.rehearsal import OTHER_KEY, YOUNG, Rehearsal
 
 STATUS = {
     "type", "ok", "now", "due", "late", "stopped", "open", "quarantined", "live", "not_live",
-    "unmatched", "no_account", "waiting_for_admission", "not_admitted_because", "last_sweep",
-    "last_finished_sweep",
+    "unmatched", "no_account", "waiting_for_admission", "not_admitted_because", "spool",
+    "last_sweep", "last_finished_sweep",
 }  # fmt: skip
 SWEEP = {"sweep_id", "started_at", "finished_at", "complete", "stop_reason"}
 
@@ -122,7 +122,11 @@ def test_what_is_set_aside_open_or_nobodys_is_counted(
     result = run("-c", rehearsal.config, "status")
     assert result.code == 3
     for line in (
-        "SET ASIDE: 1 (conflicting); see: sweeper responses list --state quarantined",
+        "SET ASIDE: 1 (conflicting)",
+        (
+            "  next: sweeper responses list --state quarantined; then for each:"
+            " sweeper responses correct ID --reason ..."
+        ),
         "due now: 2; live: 4",
         "open: 1 failing",
         "not simply live at main: 1 quarantined",

@@ -18,7 +18,8 @@ from tests.support.rehearsal import KEY, YOUNG, Rehearsal
 
 SUMMARY = {
     "type", "sweep_id", "dry_run", "due", "planned", "outcomes", "verified", "held", "remaining",
-    "remaining_by_reason", "complete", "stop_reason", "started_at", "finished_at",
+    "remaining_by_reason", "unread_spool_files", "complete", "stop_reason", "started_at",
+    "finished_at",
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def test_what_is_due_is_deleted_and_verified_and_nothing_else(
     } == {
         "type": "summary",
         "dry_run": False,
+        "unread_spool_files": 0,
         "due": 5,
         "planned": 5,
         "outcomes": {"deleted": 5},
@@ -266,6 +268,22 @@ def test_a_key_that_cannot_be_read_is_a_fault_of_the_configuration(
     assert "accounts.main: the API key in file" in result.err
     if as_json:
         assert result.error["error"] == "secret"
+
+
+def test_one_key_that_cannot_be_read_stops_its_account_and_no_other(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    rehearsal.responses(2)
+    rehearsal.responses(1, account="other", stored=False)
+    rehearsal.write('[accounts.other]\nprovider = "openai"\napi_key_file = "/no/such/key"\n')
+    result = run("-c", rehearsal.config, "sweep", "--json")
+    assert result.code == 12, result.err
+    assert result.last["stop_reason"] == "account:other:credential"
+    assert result.last["outcomes"] == {"deleted": 2}
+    assert result.last["remaining_by_reason"] == {"stopped": 1}
+    (opened,) = of_event(logged(result.err), "breaker_opened")
+    assert "/no/such/key" in opened["detail"]
+    assert opened["kept_past_its_time"] == 1
 
 
 def test_keys_of_several_accounts_that_cannot_be_read_are_told_at_once(

@@ -27,7 +27,6 @@ def test_a_signal_lets_what_is_in_flight_finish_and_says_what_is_left(
     rehearsal.fault(method="DELETE", delay=0.2)
     child = command.start("-c", rehearsal.config, "sweep", "--json")
     rehearsal.wait_for_deletes(6)
-    child.send_signal(number)
     result = command.end(child, number)
     assert result.code == 3, result.err
     summary = result.last

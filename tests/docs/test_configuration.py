@@ -10,9 +10,13 @@ from tests.docs import pages
 PAGE = pages.read("docs/configuration.md")
 SECTIONS: dict[str, type[model.Section]] = {
     "[ledger]": model.LedgerSection,
+    "[intake]": model.IntakeSection,
+    "[schedule]": model.ScheduleSection,
     "[guards]": model.GuardsSection,
     "[accounts.NAME]": model.AccountSection,
     "[[policies]]": model.PolicySection,
+    "[alarm]": model.AlarmSection,
+    "[http]": model.HttpSection,
     "[log]": model.LogSection,
 }
 

@@ -38,6 +38,17 @@ def test_the_order_in_which_labels_are_given_changes_nothing(
     assert labels.canonical(dict(pairs)) == labels.canonical(some)
 
 
+@given(LABELS, st.randoms())
+def test_the_checked_text_is_the_canonical_one_however_often_it_is_asked_for(
+    some: dict[str, str], random: Random
+) -> None:
+    pairs = list(some.items())
+    random.shuffle(pairs)
+
+    for given_labels in (some, dict(pairs), some):
+        assert labels.checked_text(given_labels) == labels.canonical(some)
+
+
 @pytest.mark.parametrize(
     "some, reason",
     [
@@ -64,6 +75,14 @@ def test_the_order_in_which_labels_are_given_changes_nothing(
 def test_labels_beyond_the_limits_are_refused(some: dict[str, str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         labels.check(some)
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True, None, ["x"], {"x": "y"}, "", "x" * 257])
+def test_what_is_no_label_is_refused_each_time_and_beside_what_was_accepted(value: object) -> None:
+    assert labels.checked_text({"a": "1"}) == '{"a":"1"}'
+    for _ in range(2):
+        with pytest.raises(ValueError, match="value"):
+            labels.checked_text({"a": value})
 
 
 def test_sixteen_labels_of_the_greatest_size_are_read_however_they_are_escaped() -> None:

@@ -592,10 +592,19 @@ class TestNotFoundBreaker:
         for n in range(5):
             site.know(f"resp_{n}")
             ended = await site.sweep(most=1)
-            open_again(site, *site.rows)
             lent.put(site.db, f"resp_{n}", next_try_at=2**60)
             expected = "account:main:not_found" if n == 4 else None
             assert ended.summary.stop_reason == expected
+
+    async def test_one_response_that_is_tried_again_and_again_counts_once(self, site: Site) -> None:
+        site.know("resp_typo")
+        for _ in range(6):
+            ended = await site.sweep()
+            assert ended.summary.stop_reason is None
+            assert ended.summary.outcomes == {"not_visible": 1}
+            lent.put(site.db, "resp_typo", next_try_at=1)
+        assert site.breakers() == []
+        assert len(site.deleted()) == 6
 
     async def test_what_was_settled_since_the_last_yes_is_listed(self, site: Site) -> None:
         site.store(1, age=15 * DAY)  # sight of the kind, so that the first ones settle

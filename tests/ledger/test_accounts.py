@@ -171,7 +171,8 @@ def test_of_two_that_bind_a_name_at_once_the_first_one_stands(
             accounts.pin(
                 connection,
                 row(db).id,
-                **values,
+                provider=values["provider"],
+                base_url=values["base_url"],
                 pinned_account_id="first",
                 key_fingerprint="0a0b0c0d",
                 reason=None,

@@ -258,6 +258,18 @@ def test_within_one_batch_the_same_rules_hold(database: Database) -> None:
     assert [one["item"] for one in records(database, "item.quarantined")] == [row["item"]]
 
 
+@pytest.mark.parametrize("other", CONFLICTS[:2], ids=["time", "labels"])
+def test_what_conflicts_within_its_own_first_batch_is_never_live(
+    database: Database, other: Any
+) -> None:
+    """Nothing else stands out about such a row: neither a subject nor a previous response."""
+    counts = admit(database, registration("resp_1"), other, registration("resp_2"))
+    assert [index for index, _ in counts.rejected] == [1]
+    row = by_id(database)["resp_1"]
+    assert (row["state"], row["quarantine_reason"]) == ("quarantined", "conflicting")
+    assert live_counts(database)["{}"] == 1
+
+
 # Links
 
 

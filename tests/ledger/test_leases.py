@@ -12,10 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from sweeper import errors
+from sweeper.domain import response
 from sweeper.ledger import database as ledger_database
 from sweeper.ledger import leases, tables
 from sweeper.ledger.database import Database
-from sweeper.ledger.leases import TERM, Lease
+from sweeper.ledger.leases import TERM, Duty, Lease
 from tests.support import lent
 from tests.support.registered import rows
 
@@ -81,6 +82,23 @@ def test_the_lock_holds_within_a_process_and_through_a_fault(sqlite_url: str) ->
         pass
     one.close()
     two.close()
+
+
+def test_a_daemon_that_waits_keeps_no_sweep_out_and_no_other_daemon_in(sqlite_url: str) -> None:
+    one, two = (ledger_database.open_database(sqlite_url) for _ in range(2))
+    with (
+        leases.file_lock(one, Duty.DAEMON),
+        leases.file_lock(two),
+        pytest.raises(errors.LedgerBusy, match="another sweeper run"),
+        leases.file_lock(two, Duty.DAEMON),
+    ):
+        pytest.fail("two daemons hold one ledger")
+    one.close()
+    two.close()
+
+
+def test_the_daemons_lease_is_no_accounts() -> None:
+    assert not response.is_account_name(leases.DAEMON)
 
 
 def test_one_file_has_one_lock_whatever_its_name(sqlite_database: Database, tmp_path: Path) -> None:

@@ -170,3 +170,62 @@ def test_what_is_late_or_open_is_found_by_small_indexes(sqlite_database: Databas
     assert [step for step in steps if "ix_responses_open" in step]
     assert not [step for step in steps if "ix_responses_live" in step]
     assert not explained.walks(steps)
+
+
+def incidents(db: Database) -> list[tuple[str, int, int]]:
+    with db.read() as connection:
+        return [(one.account, one.count, one.readable) for one in reports.incidents(connection)]
+
+
+def said_yes(db: Database, *names: str, found: Outcome = Outcome.STILL_PRESENT) -> None:
+    """Let the provider say yes to these and show them all the same."""
+    for name in names:
+        claim = only(take(db, name))
+        settle(db, [settled(claim, lent.YES)])
+        (asked,) = lent.verifications(db, account="main")
+        settle(db, [settled(asked, lent.again(found))])
+
+
+def test_what_is_readable_after_a_yes_is_an_incident_until_it_is_gone(database: Database) -> None:
+    admit(database, *(registration(f"resp_{n}") for n in range(4)))
+    assert incidents(database) == []
+    said_yes(database, "resp_1", "resp_2")
+    assert incidents(database) == [("main", 2, 2)]
+    claim = only(take(database, "resp_1"))
+    assert incidents(database) == [("main", 2, 2)]
+    settle(database, [settled(claim, lent.again(Outcome.FAILING))])
+    assert incidents(database) == [("main", 2, 1)]
+    settle(database, [settled(only(take(database, "resp_1")), lent.YES)])
+    assert incidents(database) == [("main", 2, 1)]
+    settle(database, [settled(only(lent.verifications(database)), lent.VERIFIED)])
+    assert incidents(database) == [("main", 1, 1)]
+
+
+def test_a_yes_that_is_being_verified_is_no_incident(database: Database) -> None:
+    in_every_state(database)
+    assert incidents(database) == []
+
+
+def test_an_incident_of_what_is_set_aside_is_still_one(database: Database) -> None:
+    admit(database, registration("resp_1"))
+    said_yes(database, "resp_1")
+    put(database, "resp_1", state="quarantined", quarantine_reason="conflicting")
+    assert incidents(database) == [("main", 1, 1)]
+
+
+def test_incidents_are_told_by_account(database: Database) -> None:
+    admit(database, registration("resp_1"), registration("resp_2", account="other"))
+    admit(database, registration("resp_3", account="third"))
+    for name, account in (("resp_1", "main"), ("resp_2", "other")):
+        settle(database, [settled(only(take(database, name, account=account)), lent.YES)])
+        asked = only(lent.verifications(database, account=account))
+        settle(database, [settled(asked, lent.again(Outcome.STILL_PRESENT))])
+    assert incidents(database) == [("main", 1, 1), ("other", 1, 1)]
+
+
+def test_incidents_are_found_without_reading_what_is_none(sqlite_database: Database) -> None:
+    in_every_state(sqlite_database)
+    with explained.statements(sqlite_database) as steps:
+        incidents(sqlite_database)
+    assert any("ix_responses_kept_after_yes" in step for step in steps), steps
+    assert not [step for step in explained.walks(steps) if "responses" in step]

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sweeper import errors
 from sweeper.domain import moment
 from sweeper.domain.response import State
-from sweeper.ledger import responses, tables
+from sweeper.ledger import accounts, responses, tables
 from sweeper.ledger.database import Database
 from sweeper.ledger.responses import Candidate
 from tests.support import explained
@@ -301,4 +301,51 @@ def test_the_few_that_are_not_live_are_listed_without_walking_the_rest(
         rest = responses.list(connection, state=state, after=first[-1].id)
     assert names([*first, *rest]) == [f"resp_{n}" for n in range(5)]
     assert [step for step in steps if f"ix_responses_{state.value}" in step]
+    assert not [step for step in explained.walks(steps) if "responses" in step]
+
+
+# The next moment
+
+
+def next_moment(db: Database, after: int) -> int | None:
+    with db.read() as connection:
+        return responses.next_moment(connection, after)
+
+
+def test_the_next_moment_is_the_earliest_at_which_something_is_tried_or_verified(
+    database: Database,
+) -> None:
+    assert next_moment(database, 0) is None
+    admit(database, *(registration(f"resp_{n}") for n in range(4)))
+    put(database, "resp_0", next_try_at=30)
+    put(database, "resp_1", next_try_at=50)
+    put(database, "resp_2", state="verifying", yes_at=1, verify_at=40)
+    assert [next_moment(database, after) for after in (0, 29, 30, 40, 50)] == [30, 30, 40, 50, None]
+
+
+def test_what_is_set_aside_or_gone_waits_for_no_moment(database: Database) -> None:
+    admit(database, registration("resp_0"), registration("resp_1"))
+    put(database, "resp_0", state="quarantined", quarantine_reason="r", next_try_at=30)
+    put(database, "resp_1", state="gone", outcome="closed", finished_at=1, next_try_at=30)
+    assert next_moment(database, 0) is None
+
+
+def test_a_stopped_account_waits_for_a_person_and_not_for_a_moment(database: Database) -> None:
+    admit(database, registration("resp_0"), registration("resp_1", account="other"))
+    put(database, "resp_0", next_try_at=30)
+    put(database, "resp_1", next_try_at=50)
+    with database.write() as connection:
+        main = accounts.ensure(connection, ["main"])["main"]
+        connection.execute(
+            sa.insert(tables.breakers).values(account_id=main, breaker="payment", opened_at=1)
+        )
+    assert next_moment(database, 0) == 50
+
+
+def test_the_next_moment_is_found_without_walking_what_lives(
+    sqlite_database: Database,
+) -> None:
+    with explained.statements(sqlite_database) as steps:
+        next_moment(sqlite_database, 7)
+    assert [step for step in steps if "ix_responses_next_try" in step]
     assert not [step for step in explained.walks(steps) if "responses" in step]

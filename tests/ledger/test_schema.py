@@ -77,7 +77,7 @@ def test_a_new_ledger_is_upgraded_and_opens_its_log(empty_url: str, opened: Open
     db = opened(empty_url)
     assert schema.current(db) is None
     schema.upgrade(db)
-    assert schema.current(db) == schema.newest() == "0001"
+    assert schema.current(db) == schema.newest() == "0002"
     schema.check(db)
     (ledger,) = registered.rows(db, tables.ledger)
     assert ledger["log_size"] == 1
@@ -178,10 +178,27 @@ def test_a_ledger_that_is_ahead_is_refused_and_left_alone(database: Database) ->
 def test_a_ledger_that_is_behind_is_refused_with_the_command_to_run(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "_revisions", lambda: ["0001", "0002"])
-    with pytest.raises(errors.SchemaMismatch, match="is 0001, this program needs 0002") as refused:
+    monkeypatch.setattr(schema, "_revisions", lambda: ["0001", "0002", "0003"])
+    with pytest.raises(errors.SchemaMismatch, match="is 0002, this program needs 0003") as refused:
         schema.check(database)
     assert refused.value.hint == "run: sweeper db upgrade"
+
+
+def test_a_ledger_of_the_first_version_keeps_all_it_knows(
+    empty_url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as first:
+        first.setattr(schema, "_revisions", lambda: ["0001"])
+        old = opened(empty_url)
+        schema.upgrade(old)
+        assert schema.current(old) == "0001"
+    registered.admit(old, registered.registration("resp_1"), registered.registration("resp_2"))
+    before = {table: registered.rows(old, table) for table in (tables.responses, tables.records)}
+    schema.upgrade(old)
+    assert schema.current(old) == schema.newest()
+    for table, rows in before.items():
+        assert registered.rows(old, table) == rows
+    assert registered.rows(old, tables.alarms) == []
 
 
 def test_a_fresh_file_upgrades_itself(tmp_path: Path, opened: Open) -> None:

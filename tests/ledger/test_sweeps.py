@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import sqlalchemy as sa
+
 from sweeper.ledger import sweeps, tables
 from sweeper.ledger.database import Database
 from sweeper.ledger.sweeps import SweepRow
@@ -97,3 +99,22 @@ def test_policies_are_recorded_when_they_change(database: Database) -> None:
     records = told(database, "policy.effective")
     assert [record["policies_sha256"] for record in records] == ["one", "two", "one"]
     invariants.check(database)
+
+
+def test_of_a_span_all_sweeps_are_told_that_touch_it_and_came_to_their_end(
+    database: Database,
+) -> None:
+    with database.write() as connection:
+        for name, began, ended in (
+            ("before", 10, 20),
+            ("into", 25, 30),
+            ("within", 40, 50),
+            ("died", 55, None),
+            ("out of", 60, 90),
+            ("after", 95, 99),
+        ):
+            connection.execute(
+                sa.insert(tables.sweeps).values(id=name, started_at=began, finished_at=ended)
+            )
+    with database.read() as connection:
+        assert sweeps.finished_between(connection, 30, 60) == [(25, 30), (40, 50), (60, 90)]

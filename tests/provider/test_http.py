@@ -172,6 +172,24 @@ async def test_the_total_deadline_after_the_write_is_ambiguous_and_closes() -> N
         assert len(peer.questions) == 1
 
 
+async def test_a_question_in_haste_is_ambiguous_and_closes_well_before_its_deadline() -> None:
+    heard = asyncio.Event()
+
+    async def script(visit: Visit) -> None:
+        await visit.question()
+        heard.set()
+        await visit.until_gone()
+
+    async with talking(script, total=timedelta(seconds=60)) as (peer, client):
+        asked = asyncio.create_task(client.delete())
+        await heard.wait()
+        client.transport.hurry(0.05)
+        with pytest.raises(httpx.ReadTimeout, match="timeout"):
+            await asked
+        await peer.until_all_gone()
+        assert len(peer.questions) == 1
+
+
 @pytest.mark.parametrize("start", [FIRST[:40], LONG], ids=["in the head", "in the body"])
 async def test_a_drip_is_ended_by_the_total_deadline(start: bytes) -> None:
     async def script(visit: Visit) -> None:

@@ -40,15 +40,18 @@ def test_a_ledger_that_is_refused_is_not_left_open(rehearsal: Rehearsal) -> None
 
 
 def test_keys_are_read_and_their_faults_are_told_together(rehearsal: Rehearsal) -> None:
-    assert assembly.read_keys(loaded(rehearsal), {})["main"].reveal() == KEY
+    def read(environ: dict[str, str]) -> list[str]:
+        keys = assembly.read_keys(loaded(rehearsal), environ)
+        return [key.reveal() for key in assembly.usable(keys)]
+
+    assert read({}) == [KEY]
     rehearsal.write('[accounts.b]\nprovider = "openai"\napi_key_env = "B"\n')
-    keys = assembly.read_keys(loaded(rehearsal), {"B": OTHER_KEY})
-    assert keys["b"].reveal() == OTHER_KEY
-    with pytest.raises(errors.SecretError, match=r"accounts\.b: "):
-        assembly.read_keys(loaded(rehearsal), {})
+    assert read({"B": OTHER_KEY}) == [KEY, OTHER_KEY]
+    assert read({}) == [KEY]
     rehearsal.key_file.unlink()
+    assert read({"B": OTHER_KEY}) == [OTHER_KEY]
     with pytest.raises(errors.SecretError, match="2 API keys cannot be used") as told:
-        assembly.read_keys(loaded(rehearsal), {})
+        read({})
     assert len(told.value.faults) == 2
 
 

@@ -10,7 +10,7 @@ from sweeper.config import load
 from sweeper.domain.outcome import Breaker
 from sweeper.domain.secret import Secret
 from sweeper.ledger import accounts
-from sweeper.service import stewardship
+from sweeper.service import operator, stewardship
 from tests.support import rehearsal as rehearsals
 from tests.support.rehearsal import KEY, Rehearsal
 
@@ -33,7 +33,7 @@ def test_a_reset_changes_the_account_before_it_locks_the_logs_head(rehearsal: Re
             accounts.open_breaker(connection, row, Breaker.NOT_FOUND, "seen", now=1)
         sa.event.listen(db.engine, "before_cursor_execute", lambda *values: texts.append(values[2]))
         _, closed = stewardship.reset(
-            config, db, "main", Secret(KEY), expect_absent=1, reason="known"
+            config, db, "main", Secret(KEY), expect_absent=1, who=operator.who({}, "known")
         )
     assert closed == [Breaker.NOT_FOUND]
     changed = [n for n, text in enumerate(texts) if text.startswith("UPDATE accounts")]

@@ -39,7 +39,9 @@ async def swept(rehearsal: Rehearsal, heard: list[Event] | None = None) -> Ended
     keys = assembly.read_keys(config, {})
     emit = ([] if heard is None else heard).append
     with rehearsal.database() as db:
-        return await sweeping.run(config, db, keys, assembly.scope(config), emit)
+        return await sweeping.run(
+            sweeping.workshop(config, db, emit), config, keys, assembly.scope(config)
+        )
 
 
 async def test_every_event_of_a_sweep_is_heard_in_its_order(rehearsal: Rehearsal) -> None:
@@ -95,6 +97,8 @@ async def test_a_rehearsal_needs_no_key_and_sends_nothing(rehearsal: Rehearsal) 
     rehearsal.key_file.unlink()
     config = load.load(rehearsal.config, {})
     with rehearsal.database() as db:
-        ended = await sweeping.rehearse(config, db, assembly.scope(config), print)
+        ended = await sweeping.rehearse(
+            sweeping.workshop(config, db, print), config, assembly.scope(config)
+        )
     assert (ended.summary.planned, ended.summary.dry_run) == (3, True)
     assert rehearsal.requests() == 0

@@ -77,7 +77,7 @@ def _claimed_deletions(
     for each, row in rows.items():
         deletes = _deletes(journal.get(each, []))
         yes = [entry for entry in deletes if entry.status == 200]
-        if row["state"] == "gone" and each in stored:
+        if row["state"] == "gone" and row["outcome"] != "closed" and each in stored:
             yield f"{each} is gone in the ledger, and the sandbox still has it"
         if row["outcome"] == "deleted" and not any(entry.carried_out for entry in yes):
             yield f"{each} is recorded as deleted without the provider's yes"

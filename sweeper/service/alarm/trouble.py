@@ -1,0 +1,172 @@
+"""Find in the ledger what somebody must be told of: stops, lateness, incidents, missed runs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sweeper.config.settings import Config
+from sweeper.domain import display, moment, remedy, wording
+from sweeper.domain.alarm import Condition, Kind
+from sweeper.domain.schedule import Missed
+from sweeper.domain.summary import rfc3339
+from sweeper.engine import planning
+from sweeper.ledger import accounts, backlog, registrations, reports, residue, responses, sweeps
+from sweeper.ledger.accounts import OpenBreaker
+from sweeper.ledger.database import Database
+from sweeper.ledger.reports import Incident
+from sweeper.service import assembly, standing
+from sweeper.service.standing import Late
+
+_NO_TIME = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What is past its time at an account, and for how long the oldest has been."""
+
+    count: int
+    oldest: timedelta
+
+
+def found(config: Config, db: Database) -> Sequence[Condition]:
+    """Everything that is wrong by the ledger; it is read in short transactions."""
+    now = datetime.now(UTC)
+    with db.read() as connection:
+        sets = responses.label_sets(connection)
+        finished = sweeps.latest(connection, finished=True)
+        stops = [*accounts.open_breakers(connection), *standing.unreached(finished)]
+        incidents = reports.incidents(connection)
+        waiting = registrations.waiting(connection)
+        doubt = assembly.watch(config).doubt(connection) if waiting else None
+    if waiting and doubt is None and finished and finished[0].stop_reason == "clock":
+        doubt = "the last sweep could not trust the clock"
+    ruled, _ = planning.rule(sets, config.policies, now)
+    conditions = [_late(one) for one in standing.late(db, ruled, now)]
+    if doubt is not None:
+        conditions.append(_unknown(waiting, doubt))
+    conditions.extend(_incident(one) for one in incidents)
+    for stop in stops:
+        # Nothing is sent to an account that is not configured; what is late there is told as such.
+        if config.account(stop.account) is not None:
+            kept = _kept(db, [one for one in ruled if one.row.account == stop.account], now)
+            conditions.append(_stopped(stop, kept))
+    return conditions
+
+
+def missed_run(missed: Missed | None, failing: str | None) -> Iterator[Condition]:
+    """What is wrong with the runs themselves: those that did not happen, and why none can."""
+    if missed is None and failing is None:
+        return
+    detail = None if failing is None else display.escape(failing)
+    sentences = []
+    fields: dict[str, object] = {"count": None, "first": None, "last": None, "detail": detail}
+    if missed is not None:
+        runs = "1 scheduled sweep" if missed.count == 1 else f"{missed.count:,} scheduled sweeps"
+        when = f"from {_instant(missed.first)} to {_instant(missed.last)}"
+        when = f"at {_instant(missed.last)}" if missed.count == 1 else when
+        sentences.append(f"{runs} did not run or did not come to an end, {when}")
+        fields |= {
+            "count": missed.count,
+            "first": rfc3339(missed.first),
+            "last": rfc3339(missed.last),
+        }
+    if detail is not None:
+        sentences.append(f"no sweep can run: {detail}")
+    yield Condition(
+        id=Kind.MISSED_RUN.value,
+        kind=Kind.MISSED_RUN,
+        summary="; ".join(sentences),
+        next="sweeper doctor",
+        fields=fields,
+    )
+
+
+def _stopped(stop: OpenBreaker, kept: Kept) -> Condition:
+    name, detail = stop.breaker.value, display.escape(stop.detail)
+    left = ""
+    if kept.count:
+        left = (
+            f"; {wording.counted(kept.count)} kept past their time there,"
+            f" the oldest by {wording.length(kept.oldest)}"
+        )
+    return Condition(
+        id=f"{Kind.ACCOUNT_STOPPED}:{stop.account}:{name}",
+        kind=Kind.ACCOUNT_STOPPED,
+        summary=f"account {display.escape(stop.account)} is stopped ({name.replace('_', ' ')}):"
+        f" {detail}{left}",
+        next=remedy.of_stop(display.escape(stop.account), stop.breaker),
+        fields={
+            "account": stop.account,
+            "breaker": name,
+            "detail": detail,
+            "responses": kept.count,
+            "oldest_seconds": _seconds(kept.oldest) if kept.count else None,
+        },
+    )
+
+
+def _late(late: Late) -> Condition:
+    responses_are = f"{wording.counted(late.count)} {'is' if late.count == 1 else 'are'}"
+    return Condition(
+        id=f"{Kind.OVERDUE}:{late.policy}",
+        kind=Kind.OVERDUE,
+        summary=f'{responses_are} past the deadline of policy "{display.escape(late.policy)}",'
+        f" the oldest by {wording.length(late.oldest)}",
+        next="sweeper status",
+        fields={
+            "policy": late.policy,
+            "responses": late.count,
+            "oldest_seconds": _seconds(late.oldest),
+        },
+    )
+
+
+def _unknown(waiting: int, doubt: str) -> Condition:
+    return Condition(
+        id=Kind.OVERDUE.value,
+        kind=Kind.OVERDUE,
+        summary=f"{wording.counted(waiting)} registered and not admitted, so that nobody knows"
+        f" what is late, because the clock may be wrong: {display.escape(doubt.rstrip('.'))}",
+        next="mend the time service, then sweeper status",
+        fields={"policy": None, "responses": waiting, "oldest_seconds": None},
+    )
+
+
+def _incident(incident: Incident) -> Condition:
+    account = display.escape(incident.account)
+    if incident.readable:
+        what = f"{wording.counted(incident.readable)} at account {account} can still be read"
+    else:
+        what = f"{wording.counted(incident.count)} at account {account} could still be read, and"
+        what += " nothing shows yet that they are gone"
+    return Condition(
+        id=f"{Kind.INCIDENT}:{incident.account}",
+        kind=Kind.INCIDENT,
+        summary=f"{what}, although the provider said that it deleted them",
+        next="keep the records and write to the provider's support; every sweep tries again;"
+        " see: sweeper status",
+        fields={"account": incident.account, "responses": incident.count},
+        opens=incident.readable > 0,
+    )
+
+
+def _kept(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Kept:
+    """How many live responses are past their time, and by how much the oldest is."""
+    count, oldest = 0, _NO_TIME
+    for one in ruled:
+        cut = backlog.Cut(one.row.id, moment.to_us(one.cutoff))
+        number = sum(backlog.due(db, cut, moment.to_us(now), lambda: False))
+        with db.read() as connection:
+            created_at = residue.oldest(connection, one.row.id) if number else None
+        if created_at is not None:
+            count += number
+            oldest = max(oldest, now - moment.from_us(created_at) - one.keep)
+    return Kept(count=count, oldest=oldest)
+
+
+def _seconds(length: timedelta) -> float:
+    return round(length.total_seconds(), 3)
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,57 @@
+"""What the ledger remembers that a daemon goes by: sweeps, stops, next tries, missed runs."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from sweeper.domain import moment
+from sweeper.domain.schedule import Missed
+from sweeper.ledger import accounts, responses, sweeps
+from sweeper.ledger.database import Database
+from sweeper.ledger.sweeps import SweepRow
+from sweeper.service import schedule
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastSweeps:
+    """The newest sweep, and the newest that came to its end; None where there is none."""
+
+    newest: SweepRow | None
+    finished: SweepRow | None
+
+    @property
+    def died(self) -> bool:
+        """Whether the newest one came to no end, or is still at work."""
+        return self.newest is not None and self.newest.finished_at is None
+
+
+def last_sweeps(db: Database) -> LastSweeps:
+    with db.read() as connection:
+        newest = sweeps.latest(connection)
+        finished = sweeps.latest(connection, finished=True)
+    return LastSweeps(
+        newest=newest[0] if newest else None, finished=finished[0] if finished else None
+    )
+
+
+def missed(db: Database, until: datetime) -> Missed | None:
+    """The runs that the schedule asked for since the last finished sweep began, in vain."""
+    finished = last_sweeps(db).finished
+    since = _EPOCH if finished is None else moment.from_us(finished.started_at)
+    return schedule.missed(db, since, until)
+
+
+def stops(db: Database) -> frozenset[tuple[str, str]]:
+    """What stops accounts: the account's name and the breaker."""
+    with db.read() as connection:
+        found = accounts.open_breakers(connection)
+    return frozenset((one.account, one.breaker.value) for one in found)
+
+
+def next_try(db: Database, after: int) -> datetime | None:
+    """When the next response is tried again or verified, later than a moment in microseconds."""
+    with db.read() as connection:
+        at = responses.next_moment(connection, after)
+    return None if at is None else moment.from_us(at)

@@ -1,0 +1,289 @@
+"""The daemon's rounds: one sweep after the other, whenever a bell has rung."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sweeper import errors
+from sweeper.config.settings import Config
+from sweeper.domain import event, moment
+from sweeper.domain.event import Event
+from sweeper.domain.schedule import Missed
+from sweeper.domain.secret import Secret
+from sweeper.engine.account import Emit, Measure
+from sweeper.engine.recorder import Recorder
+from sweeper.engine.sweep import Ended, Sweep
+from sweeper.ledger import schedules, schema
+from sweeper.ledger.database import Database
+from sweeper.service import assembly, schedule, sweeping
+from sweeper.service.assembly import Workshop
+from sweeper.service.daemon import recollection
+from sweeper.service.daemon.systemd import Notifier
+from sweeper.service.daemon.vitals import Vitals
+from sweeper.service.schedule import Bells
+
+_BUSY: Final = 5.0
+"""Seconds between two tries, while somebody else's sweep is at work on the ledger."""
+_WAITS: Final = (5.0, 15.0, 60.0)
+"""Seconds between the tries after a fault of the ledger; the last one again and again."""
+_REST: Final = timedelta(seconds=1)
+"""The least time between two sweeps for retries; at least as long as the last sweep took."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a daemon is given: how it reads its configuration, and to whom it tells what happens.
+
+    `redact` hears of every key before it is used; `measure` and `waits` are those of a workshop.
+    """
+
+    load: Callable[[], Config]
+    environ: Mapping[str, str]
+    emit: Emit
+    notifier: Notifier
+    redact: Callable[[Iterable[Secret]], None]
+    measure: Measure | None = None
+    waits: Callable[[str, float], None] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Rounds:
+    """Sweeps when a bell has rung, one sweep at a time; a bell during a sweep counts once."""
+
+    config: Config
+    db: Database
+    around: Around
+    vitals: Vitals
+    looked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever there may be something new to be told about."""
+    _rung: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _shop: Workshop = field(init=False)
+    _recorder: Recorder = field(init=False)
+    _bells: Bells = field(init=False)
+    _sweep: Sweep | None = None
+    _began: datetime | None = None
+    _tries: int = 0
+    _told_until: datetime = _EPOCH
+    _untold: Missed | None = None
+    _stopped: frozenset[tuple[str, str]] = frozenset()
+    _lifted: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._shop = self._workshop(self.config)
+        self._recorder = Recorder(self.db, self.vitals.pulse)
+        self._bells = Bells(self.ring)
+
+    def ring(self, _why: str) -> None:
+        self._rung.set()
+
+    def end(self) -> None:
+        """Sweep no more; a running sweep lets what is in flight finish, a second time in haste."""
+        self._ended.set()
+        self._rung.set()
+        if self._sweep is not None:
+            self._sweep.stop("interrupted")
+
+    async def run(self) -> None:
+        """Sweep until told to end; raises what no later sweep can mend."""
+        try:
+            await self._begin()
+            while not self._ended.is_set():
+                await self._rest()
+                if not self._ended.is_set():
+                    await self._round()
+        finally:
+            self._bells.stop()
+            await asyncio.to_thread(self._recorder.close)
+
+    async def adopt(self, config: Config, sections: Sequence[str], *, now: bool) -> None:
+        """Go by another configuration from the next sweep on; `now` ends the one that runs."""
+        self.config = config
+        before, new = self._shop, self._workshop(config)
+        self._shop = replace(new, pacers=before.pacers, waited=before.waited)
+        if "schedule" in sections:
+            self._bells.follow(config.schedule)
+            self.vitals.next_sweep_at = self._bells.next_at
+            with suppress(errors.LedgerError):
+                await self._keep_schedule()
+        if now and self._sweep is not None:
+            self._sweep.stop("interrupted")
+            self.ring("reloaded")
+
+    async def take_in(self) -> None:
+        """Take in what lies in the spool, between sweeps or beside one."""
+        self.vitals.unread_spool_files = await self._shop.intake(lambda: None)
+
+    async def look_for_lifted_stops(self) -> None:
+        """Ring where somebody has let a stopped account go on."""
+        if self._sweep is not None:
+            return
+        stopped = await asyncio.to_thread(recollection.stops, self.db)
+        if self._stopped - stopped:
+            self.ring("stop lifted")
+        self._stopped = stopped
+
+    async def missed_or_untold(self) -> Missed | None:
+        """What is missed now, else what was caught up with since this was asked last."""
+        found, self._untold = self._untold, None
+        return await self.missed() or found
+
+    async def missed(self) -> Missed | None:
+        """The runs since the last finished sweep that did not happen, up to the one at work."""
+        return await asyncio.to_thread(recollection.missed, self.db, self._began or _now())
+
+    async def _begin(self) -> None:
+        """Catch up with what should have run while nobody was there."""
+        missed = await self.missed()
+        now = _now()
+        last = await asyncio.to_thread(recollection.last_sweeps, self.db)
+        await self._keep_schedule()
+        self._bells.start(self.config.schedule)
+        self.vitals.next_sweep_at = self._bells.next_at
+        self._stopped = await asyncio.to_thread(recollection.stops, self.db)
+        self._tell_started(missed)
+        if last.finished is None or last.died:
+            self.ring("first, or after a crash")
+            return
+        since = moment.from_us(last.finished.started_at)
+        if any(schedule.times(self.config.schedule, since, now)):
+            self.ring("catch-up")
+        else:
+            await self._ring_for_next_try(last.finished.started_at, timedelta(0))
+
+    def _tell_started(self, missed: Missed | None) -> None:
+        self.around.emit(
+            event.DaemonStarted(
+                schedule=schedule.render(self.config.schedule),
+                next_sweep_at=self._bells.next_at,
+            )
+        )
+        self.around.notifier.ready(self._status("started"))
+        self._tell_missed(missed)
+
+    async def _rest(self) -> None:
+        while not self._rung.is_set():
+            self.vitals.pulse.beat()
+            self._bells.heed_the_clock(_now())
+            self.vitals.next_sweep_at = self._bells.next_at
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.around.notifier.interval):
+                    await self._rung.wait()
+        self._rung.clear()
+
+    async def _round(self) -> None:
+        """One sweep; a fault that may pass rings again a little later."""
+        try:
+            self._tell_missed(await self.missed())
+            ended = await self._swept()
+        except (errors.LedgerReplaced, errors.SchemaMismatch):
+            raise
+        except errors.LedgerError as fault:
+            self._failed(fault)
+        else:
+            await self._finished(ended)
+        self.looked.set()
+
+    async def _swept(self) -> Ended:
+        await asyncio.to_thread(schema.check, self.db)
+        config, shop = self.config, replace(self._shop, emit=self._heard)
+        keys = await asyncio.to_thread(assembly.read_keys, config, self.around.environ)
+        self.around.redact(key for key in keys.values() if isinstance(key, Secret))
+        bounds = assembly.scope(config)
+        async with sweeping.prepared(shop, config, keys, bounds, self._recorder) as sweep:
+            self._sweep, self._began, self._lifted = sweep, _now(), set()
+            self.vitals.sweeping = True
+            self.around.notifier.status("sweeping")
+            try:
+                if self._ended.is_set():
+                    sweep.stop("interrupted")
+                return await sweep.run()
+            finally:
+                self._sweep, self._began = None, None
+                self.vitals.sweeping = False
+
+    def _heard(self, happened: Event) -> None:
+        if isinstance(happened, event.BreakerClosed):
+            self._lifted.add((happened.account, happened.breaker.value))
+        self.around.emit(happened)
+
+    async def _finished(self, ended: Ended) -> None:
+        match ended.fault:
+            case None:
+                pass
+            case errors.LedgerReplaced() | errors.SchemaMismatch():
+                raise ended.fault
+            case errors.LedgerError():
+                self._failed(ended.fault)
+                return
+            case errors.ConfigurationError():
+                self._tell_failed(ended.fault, None)
+            case _:
+                raise ended.fault
+        self._tries, self.vitals.failing = 0, None
+        self.vitals.unread_spool_files = ended.summary.unread_spool_files
+        self.around.notifier.status(self._status(_result(ended)))
+        stopped = await asyncio.to_thread(recollection.stops, self.db)
+        if self._stopped - stopped - self._lifted:
+            self.ring("stop lifted")
+        self._stopped = stopped
+        took = ended.summary.finished_at - ended.summary.started_at
+        since = ended.worked_until or ended.summary.started_at
+        await self._ring_for_next_try(moment.to_us(since), max(took, _REST))
+
+    def _failed(self, fault: errors.LedgerError) -> None:
+        """Try again soon; of somebody else's sweep only the first try is told."""
+        is_busy = isinstance(fault, errors.LedgerBusy)
+        wait = _BUSY if is_busy else _WAITS[min(self._tries, len(_WAITS) - 1)]
+        if not is_busy or self._tries == 0:
+            self._tell_failed(fault, wait)
+        self._tries += 1
+        self.vitals.failing = None if is_busy else fault.message
+        asyncio.get_running_loop().call_later(wait, self.ring, "after a fault")
+
+    def _tell_failed(self, fault: errors.SweeperError, wait: float | None) -> None:
+        self.around.emit(
+            event.SweepFailed(
+                code=fault.code, detail=fault.message, hint=fault.hint, retry_seconds=wait
+            )
+        )
+
+    def _tell_missed(self, missed: Missed | None) -> None:
+        if missed is not None and missed.last > self._told_until:
+            self._told_until, self._untold = missed.last, missed
+            self.around.emit(
+                event.RunsMissed(count=missed.count, first=missed.first, last=missed.last)
+            )
+
+    async def _ring_for_next_try(self, after: int, rest: timedelta) -> None:
+        """Ring at the earliest moment at which something is tried again or verified."""
+        with suppress(errors.LedgerError):
+            at = await asyncio.to_thread(recollection.next_try, self.db, after)
+            soonest = _now() + rest
+            self._bells.once(None if at is None else max(at, soonest))
+
+    def _status(self, what: str) -> str:
+        at = self._bells.next_at
+        told = "never" if at is None else at.strftime("%Y-%m-%d %H:%M:%SZ")
+        return f"{what}; next sweep: {told}"
+
+    def _workshop(self, config: Config) -> Workshop:
+        around = self.around
+        made = sweeping.workshop(config, self.db, around.emit, measure=around.measure)
+        return replace(made, waits=around.waits, pulse=self.vitals.pulse)
+
+    async def _keep_schedule(self) -> None:
+        now, kept = moment.to_us(_now()), self.config.schedule
+        await self._recorder.write(lambda c: schedules.keep(c, kept, now=now), is_work=False)
+
+
+def _result(ended: Ended) -> str:
+    return "last sweep complete" if ended.summary.complete else "last sweep not complete"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
