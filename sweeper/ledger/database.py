@@ -26,8 +26,8 @@ _WAL_SAFE_FROM: Final = (3, 51, 3)
 _WAL_BACKPORTS: Final = {(3, 50): 7, (3, 44): 6}
 
 _CACHE_KIB: Final = 6144
-"""Pages of SQLite's file that each connection keeps in memory. With ten times as many no import
-took less CPU time, and a sweep of 200,000 took 1.9 times the memory of one of 2,000."""
+"""Pages of SQLite's file that each connection keeps in memory. With ten times as many a sweep took
+a fortieth less CPU time, and one of 200,000 1.9 times the memory of one of 2,000."""
 
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}

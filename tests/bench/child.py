@@ -1,6 +1,7 @@
 """Run one command as a process of its own and measure what it takes."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -28,7 +29,8 @@ def run(arguments: Sequence[object], *, out: Path, err: Path) -> Usage:
     """Run Python with these arguments to its end; its two streams go to files.
 
     The process is waited for with its resource usage, so nothing else is counted. Its peak memory
-    is at least what this process holds when it starts it: keep this one small.
+    is at least what this process holds when it starts it: where that would be told instead, Failed
+    is raised.
     """
     with out.open("wb") as out_file, err.open("wb") as err_file:
         began = time.monotonic()
@@ -48,6 +50,8 @@ def run(arguments: Sequence[object], *, out: Path, err: Path) -> Usage:
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
         raise Failed(f"{arguments[0]} ended with {child.returncode}: {_end_of(err)}")
+    if usage.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+        raise Failed(f"{arguments[0]} took less memory than what measures it")
     return Usage(
         wall=wall,
         cpu=usage.ru_utime + usage.ru_stime,

@@ -129,8 +129,11 @@ class Rounds:
 
     async def missed_or_untold(self) -> Missed | None:
         """What is missed now, else what was caught up with since this was asked last."""
+        still = await self.missed()
         found, self._untold = self._untold, None
-        return await self.missed() or found
+        if still is None and found is not None:
+            self.looked.set()  # it is over already, which is to be told next
+        return still or found
 
     async def missed(self) -> Missed | None:
         """The runs since the last finished sweep that did not happen, up to the one at work."""
