@@ -83,11 +83,11 @@ def _moving(db: database.Database, cuts: Sequence[tuple[int, int]]) -> dict[int,
             _R.c.state == state, narrowed
         )
         with db.read() as connection:
-            streamed = connection.execution_options(yield_per=5000).execute(statement)
-            for key, created_at in streamed:
-                if key in cutoffs and created_at <= cutoffs[key]:
-                    late = Overdue(count=1, oldest_created_at=created_at)
-                    found[key] = _both(late, found.get(key))
+            rows = connection.execute(statement).all()
+        for key, created_at in rows:
+            if key in cutoffs and created_at <= cutoffs[key]:
+                late = Overdue(count=1, oldest_created_at=created_at)
+                found[key] = _both(late, found.get(key))
     return found
 
 

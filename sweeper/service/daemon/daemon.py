@@ -21,7 +21,7 @@ from sweeper.service.daemon.vitals import Role, Vitals
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STANDS_BY: Final = 2.0
 """Seconds between two tries to take the post."""
-_LOOKS: Final = 5.0
+_LOOKS: Final = 2.0
 """Seconds between two looks into the spool and at what stops accounts."""
 _ALARMS: Final = 60.0
 """Seconds between two looks for what somebody must be told, where nothing has happened."""
