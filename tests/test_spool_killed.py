@@ -22,7 +22,7 @@ COMMIT = "do_commit"
 NEVER = 10**9
 
 TALLIES = {
-    "a.jsonl": spooled.tally(read=8, added=6, rejected=2),
+    "a.jsonl": spooled.tally(read=8, added=6, rejected=2, no_account=1),
     "b.jsonl": spooled.tally(read=1, added=1),
     "c.jsonl": spooled.tally(),
 }
@@ -88,6 +88,7 @@ def filled(folder: Path, run: str) -> set[str]:
     here = Spooled(folder=folder, config=None, db=None)  # type: ignore[arg-type]  # files only
     ids = [f"{run}_{n}" for n in range(GOOD)]
     good = [line(each) for each in ids]
+    good[5] = line(ids[5], account="elsewhere")
     here.put("a.jsonl", *good[:2], NAMELESS, b"\n", *good[2:5], NAMELESS, *good[5:6], b"\n\n")
     here.put("b.jsonl", good[6])
     os.utime(here.put("c.jsonl"), (0, 0))

@@ -58,6 +58,7 @@ def _fields(explained: "Explanation") -> dict[str, object]:
         "outcome": row.outcome,
         "verified": row.verified,
         "finished_at": output.instant(row.finished_at),
+        **lookup.closing(explained.said),
         "next_try_at": output.instant(row.next_try_at),
         "account_stopped": [one.breaker.value for one in explained.stopped],
         "attempts": [_attempt(each) for each in explained.attempts],
@@ -80,9 +81,14 @@ def _tell(explained: "Explanation") -> None:
     row = explained.response
     output.line(f"{row.response_id} ({row.account})")
     output.line(explained.decision.sentence)
+    if explained.said is not None:
+        output.line(f"closed by {lookup.who(explained.said)}: {explained.said.reason}")
     step = lookup.next_step(row)
     if step is not None:
         output.line(f"next: {step}")
+    meant = lookup.meaning(row.quarantine_reason)
+    if meant is not None:
+        output.line(f"      ({meant})")
     for one in explained.stopped:
         output.line(
             f"Account {one.account} is stopped since {output.short_instant(one.opened_at)}"

@@ -43,7 +43,8 @@ def of(error: BaseException) -> Failure:
             )
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "sweeper"
-            message, told = error.format_message(), f"see: {path} --help"
+            # Of some the choices stand each on a line of its own, behind a tab.
+            message, told = " ".join(error.format_message().split()), f"see: {path} --help"
             return Failure(exit_code=2, code="usage", message=message, hint=told)
         case click.ClickException():
             return Failure(exit_code=1, code="failed", message=error.format_message())

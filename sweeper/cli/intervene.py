@@ -161,12 +161,13 @@ def _decide(
     with call.ledger(config) as database:
         try:
             decided = decide(config, database, operator.who(os.environ, reason))
+            said = lookup.who_closed(database, [decided.response]).get(decided.response.id)
         except errors.UnknownResponse:
             lookup.check_account(config, database, account)
             raise
     fields = {
         "decision": kind,
-        **lookup.fields(decided.response, config),
+        **lookup.fields(decided.response, config, said),
         "due_before": output.instant(decided.before.due_at),
         "record": decided.record,
     }
@@ -186,7 +187,8 @@ def _tell(decided: "Decided", kind: str) -> None:
 
 def _means(decided: "Decided", kind: str) -> str:
     if kind == "closed":
-        return "nothing was deleted, and nothing more is sent for it"
+        sent = "; a DELETE was sent before" if decided.response.attempts else ""
+        return f"nothing more is sent for it, and that it is deleted is not proved{sent}"
     due_at = decided.now.due_at
     if due_at is None:
         return "no policy deletes it"
@@ -194,4 +196,6 @@ def _means(decided: "Decided", kind: str) -> str:
     if decided.before.due_at == due_at:
         return by
     before = decided.before.due_at
-    return f"{by}, before {'never' if before is None else output.short_instant(before)}"
+    if before is None:
+        return f"{by}; it was never due before"
+    return f"{by}; before, it was due at {output.short_instant(before)}"

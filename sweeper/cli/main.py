@@ -69,12 +69,25 @@ def group(context: click.Context, *, config_path: Path | None, verbose: bool, qu
 
 
 def main() -> NoReturn:
+    fill_missing_streams()
     output.survive_odd_encodings(sys.stdout, sys.stderr)
     if call.COMPLETE in os.environ:
         from sweeper.cli import completion
 
         sys.exit(completion.answer(group))
     sys.exit(run(sys.argv[1:]))
+
+
+def fill_missing_streams() -> None:
+    """Give what was started with a closed stream one that leads nowhere.
+
+    Else the next file that is opened, which may be the ledger, would get the stream's number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
 
 
 def run(arguments: list[str]) -> int:

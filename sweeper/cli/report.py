@@ -61,8 +61,8 @@ def command(
     """Report a period: what was deleted, how late, what is still open now, and which sweeps ran.
 
     Registered responses are admitted first. TIME is a day as 2026-01-31, which begins at midnight
-    UTC, or RFC 3339 with an offset. Lateness counts from when a response was due to when it was
-    proved gone.
+    UTC, or RFC 3339 with an offset. Lengths AFTER DUE are from when a response was due to when it
+    was proved gone; only what is past its deadline is late.
     """
     from sweeper.domain import period
     from sweeper.service import report

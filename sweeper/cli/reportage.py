@@ -36,7 +36,7 @@ def _tell_settled(made: "Report") -> None:
         output.line(f"{outcome.replace('_', ' ')}: {count:,}{more}")
     output.table(
         ("ACCOUNT", "POLICY", "OUTCOME", "RESPONSES", "VERIFIED", "PAST DEADLINE",
-         "LATE: MEDIAN", "99 %", "WORST"),
+         "AFTER DUE: MEDIAN", "99 %", "WORST"),
         [
             (
                 one.account,
@@ -47,7 +47,7 @@ def _tell_settled(made: "Report") -> None:
             )
             for one in made.settled
         ],
-        right=("RESPONSES", "VERIFIED", "PAST DEADLINE", "LATE: MEDIAN", "99 %", "WORST"),
+        right=("RESPONSES", "VERIFIED", "PAST DEADLINE", "AFTER DUE: MEDIAN", "99 %", "WORST"),
         fold=("POLICY",),
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ def _tell_open(made: "Report") -> None:
         return
     output.line("Still open now:")
     output.table(
-        ("ACCOUNT", "POLICY", "DUE", "PAST DEADLINE", "LATE: WORST", "WHY"),
+        ("ACCOUNT", "POLICY", "DUE", "PAST DEADLINE", "AFTER DUE: WORST", "WHY"),
         [
             (
                 one.account,
@@ -91,7 +91,7 @@ def _tell_open(made: "Report") -> None:
             )
             for one in made.open
         ],
-        right=("DUE", "PAST DEADLINE", "LATE: WORST"),
+        right=("DUE", "PAST DEADLINE", "AFTER DUE: WORST"),
         fold=("POLICY", "WHY"),
     )
 

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from sweeper.cli.call import Call, as_json, pass_call
-from sweeper.cli.sweep import terminable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sweeper.service.daemon.health import Health
     from sweeper.service.daemon.systemd import Notifier
 
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT)
 _LAST_MOMENT: Final = 4.5
 """Seconds after which the process ends, when a part of it has died and another hangs."""
 
@@ -47,24 +48,40 @@ def command(call: Call, *, as_json: bool) -> None:  # noqa: ARG001 - whoever tel
 
     notifier = Notifier(os.environ)
     try:
-        with terminable(), _deaf_to_hangups():
+        with _starting():
             config = call.config()
             keys = assembly.read_keys(config, os.environ)
             voice = _Voice(call, config, assembly.usable(keys))
-            with call.ledger(config, create=True) as database:
+            # A ledger that is gone is not begun anew: what it knew would never be due again.
+            with call.ledger(config) as database:
                 asyncio.run(_run(call, config, database, voice, notifier))
     except KeyboardInterrupt:
         return  # told to end before there was anything to finish
 
 
 @contextmanager
-def _deaf_to_hangups() -> Iterator[None]:
-    """Before the daemon listens, a hangup means nothing: the configuration is being read."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def _starting() -> Iterator[None]:
+    """Until the daemon listens, end at the first signal, and be deaf to hangups and to more.
+
+    A hangup means nothing while the configuration is being read. What was ignored when all went
+    well stays so: nothing is left to be ended.
+    """
+    before = {number: signal.getsignal(number) for number in (*_ENDS, signal.SIGHUP)}
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for number in _ENDS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in _ENDS:
+        signal.signal(number, end)
     try:
         yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    except Exception:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        raise
 
 
 async def _run(

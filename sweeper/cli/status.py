@@ -9,6 +9,7 @@ from sweeper.cli.call import Call, as_json, pass_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sweeper.domain.outcome import Breaker
     from sweeper.ledger.sweeps import SweepRow
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
 NOT_OK = 3
 MOST_NAMED = 3
-_REASONS = {
-    "interrupted": "it was interrupted",
-    "guard": "a guard refused it",
-    "clock": "the clock could not be trusted",
-    "ledger": "the ledger could not be read or written",
+_WITHHELD = {
+    "guard": "REFUSED: a guard refused the last sweep, begun at {}: nothing was deleted where it"
+    " refused",
+    "clock": "CLOCK: the last sweep, begun at {}, did not trust the clock: nothing was deleted"
+    " while it did not",
 }
+_MEND = {"guard": "sweeper plan", "clock": "mend the time service; sweeper doctor"}
+"""The next step after a sweep that was kept from deleting."""
+_DAEMON = {True: "sweeper run is at work", False: "no sweeper run is at work"}
 
 
 @click.command("status", epilog="Example: sweeper status || page-oncall")
@@ -32,7 +36,8 @@ def command(call: Call, *, as_json: bool) -> int:
     """Show what is late, stopped, open or set aside, and the last sweep.
 
     Registered responses are admitted first. Exit code 0 when nothing is late, stopped, set aside,
-    kept from being admitted or left in the spool, 3 otherwise.
+    kept from being admitted, left in the spool or rejected there, and no guard and no doubt about
+    the clock kept the last sweep from deleting; 3 otherwise.
     """
     from sweeper.service import standing
 
@@ -77,6 +82,8 @@ def _fields(found: "Status") -> dict[str, object]:
         "waiting_for_admission": found.waiting_for_admission,
         "not_admitted_because": found.not_admitted_because,
         "spool": _spool(found),
+        "daemon": found.daemon,
+        "sweeping": found.sweeping,
         "last_sweep": _sweep(found.sweep),
         "last_finished_sweep": _sweep(found.finished),
     }
@@ -86,7 +93,8 @@ def _spool(found: "Status") -> dict[str, object] | None:
     if found.spool is None:
         return None
     left = [{"file": one.file, "reason": one.reason, "unread": one.unread} for one in found.spool]
-    return {"unread": len(found.unread), "left": left}
+    rejected = [str(one) for one in found.rejected]
+    return {"unread": len(found.unread), "left": left, "rejected": rejected}
 
 
 def _sweep(row: "SweepRow | None") -> dict[str, object] | None:
@@ -115,11 +123,18 @@ def _tell(found: "Status") -> None:
             f" ({one.breaker.value.replace('_', ' ')}): {one.detail}"
         )
         output.line(f"  {remedy(one.account, one.breaker)}")
+    if found.withheld is not None and found.finished is not None:
+        began = output.short_instant(found.finished.started_at)
+        output.line(_WITHHELD[found.withheld].format(began))
+        output.line(f"  next: {_MEND[found.withheld]}")
     _tell_unknown(found)
+    _tell_spool(found)
     if found.ok:
         output.line("Nothing is late, stopped or set aside.")
     _tell_numbers(found)
     output.line(_last(found))
+    if found.daemon is not None:
+        output.line(_DAEMON[found.daemon])
 
 
 def _tell_unknown(found: "Status") -> None:
@@ -129,16 +144,38 @@ def _tell_unknown(found: "Status") -> None:
             "  next: sweeper responses list --state quarantined; then for each:"
             f" sweeper responses {lookup.verb(reason)} ID --reason ..."
         )
+        meant = lookup.meaning(reason)
+        if meant is not None:
+            output.line(f"        ({meant})")
     if found.not_admitted_because is not None:
         output.line(
             f"NOT ADMITTED: {found.waiting_for_admission:,} registered, which may be late, because"
             f" the clock may be wrong: {found.not_admitted_because}"
         )
+
+
+def _tell_spool(found: "Status") -> None:
+    for one in found.unread:
+        if one.is_spool:
+            output.line(f"UNREAD: the spool {one.file} cannot be looked into: {one.reason}")
+            output.line("  next: sweeper doctor")
+            return
     lying = [one for one in found.unread if not one.is_fresh]
     for reason, files in _by_reason(lying).items():
         output.line(f"UNREAD: {len(files):,} in the spool: {reason} ({_some(files)})")
     if lying:
         output.line("  next: sweeper sweep takes in what it can; mend or remove what it leaves")
+    if found.rejected:
+        _tell_rejected(found.rejected)
+
+
+def _tell_rejected(files: "Sequence[Path]") -> None:
+    done, names = files[0].parent, _some([one.name for one in files])
+    hold = f"1 file in {done} holds" if len(files) == 1 else f"{len(files):,} files in {done} hold"
+    output.line(f"REJECTED: {hold} lines that nobody registered ({names})")
+    output.line(
+        "  next: mend the lines, put them into the spool again, and remove the .rejected file"
+    )
 
 
 def _by_reason(left: "Sequence[Left]") -> "dict[str, list[str]]":
@@ -157,6 +194,8 @@ def _tell_numbers(found: "Status") -> None:
     output.line(f"due now: {found.due:,}; live: {sum(found.live.values()):,}")
     for outcome, count in found.open.items():
         output.line(f"open: {count:,} {outcome.replace('_', ' ')}")
+        if outcome == "still_present":
+            output.line("  next: sweeper responses list --outcome still_present")
     for account, counts in found.aside.items():
         told = ", ".join(f"{count:,} {state}" for state, count in counts.items())
         output.line(f"not simply live at {account}: {told}")
@@ -180,7 +219,8 @@ def _last(found: "Status") -> str:
         return "No sweep has run yet."
     began = output.short_instant(row.started_at)
     if row.finished_at is None:
-        return f"The sweep begun at {began} is running, or died."
+        how = {True: "is running", False: "died", None: "is running, or died"}[found.sweeping]
+        return f"The sweep begun at {began} {how}."
     if row.complete:
         return f"The last sweep began at {began} and was complete."
     why = "something is left" if row.stop_reason is None else reason(row.stop_reason)
@@ -189,10 +229,9 @@ def _last(found: "Status") -> str:
 
 def reason(stop_reason: str) -> str:
     """Say for people why a sweep stopped."""
-    if stop_reason.startswith("account:"):
-        _, account, breaker = stop_reason.split(":", 2)
-        return f"account {account} was stopped ({breaker.replace('_', ' ')})"
-    return _REASONS.get(stop_reason, stop_reason)
+    from sweeper.domain import wording
+
+    return wording.stopped(stop_reason)
 
 
 def remedy(account: str, breaker: "Breaker") -> str:

@@ -1,17 +1,20 @@
 """Warn of what a configuration may say but hardly means."""
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
 from sweeper.config import rate
 from sweeper.config.settings import Account, KeyPlace
+from sweeper.domain import display
 from sweeper.domain.plan import Guards
 from sweeper.domain.policy import Match, Policy
 
 # docs.fireworks.ai/guides/quotas_usage/rate-limits: the most that any account may send.
 _MOST_PER_SECOND: Final = {"fireworks": 6000 / 60}
+NO_CREDENTIALS: Final = "no systemd credentials are here"
 
 
 def of_accounts(accounts: Sequence[Account], environ: Mapping[str, str]) -> Iterator[str]:
@@ -27,8 +30,8 @@ def of_accounts(accounts: Sequence[Account], environ: Mapping[str, str]) -> Iter
         by_credential = account.key_source.place is KeyPlace.CREDENTIAL
         if by_credential and "CREDENTIALS_DIRECTORY" not in environ:
             yield (
-                f"accounts.{account.name}: neither api_key_file nor api_key_env is given, and no"
-                f" systemd credentials are here; the key is looked for in {account.key_source}"
+                f"accounts.{account.name}: neither api_key_file nor api_key_env is given, and"
+                f" {NO_CREDENTIALS}; the key is looked for in {account.key_source}"
             )
 
 
@@ -50,6 +53,16 @@ def of_policies(policies: Sequence[Policy], accounts: Sequence[Account]) -> Iter
     for (one, first), (two, second) in combinations(enumerate(policies), 2):
         if covers(first.match, second.match):
             yield f"policies.{two}: never decides, for policies.{one} matches all that it matches"
+
+
+def of_alarm(command: Sequence[str] | None) -> Iterator[str]:
+    if command is None:
+        return
+    program = display.escape(command[0])
+    if not os.path.isfile(command[0]):  # noqa: PTH113 - Path.is_file raises where this says no
+        yield f"alarm.command: {program} is no file that can be found, so nobody is called"
+    elif not os.access(command[0], os.X_OK):
+        yield f"alarm.command: {program} may not be run, so nobody is called; run: chmod a+x"
 
 
 def covers(wide: Match, narrow: Match) -> bool:

@@ -21,6 +21,8 @@ DEFAULT_PATH: Final = Path("/etc/sweeper/config.toml")
 VARIABLE: Final = "SWEEPER_CONFIG"
 
 _LONGEST: Final = 1 << 20
+OPEN: Final = "others may write to it"
+"""What is warned of a file that decides what is deleted, and is not ours alone to change."""
 
 
 def find(given: Path | None, environ: Mapping[str, str]) -> Path:
@@ -52,7 +54,7 @@ def load(given: Path | None, environ: Mapping[str, str]) -> Config:
         raise _faulty(path, faults) from None
     if faults:
         raise _faulty(path, faults)
-    warnings = [f"{path}: others may write to it; run: chmod go-w"] if mode & 0o022 else []
+    warnings = [f"{path}: {OPEN}; run: chmod go-w {path}"] if mode & 0o022 else []
     return _config(path, checked, warnings, environ)
 
 
@@ -80,6 +82,8 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
         raise _faulty(path, [f"line {line}: is not UTF-8 text"]) from None
     except tomllib.TOMLDecodeError as failure:
         raise _faulty(path, [f"is not TOML: {failure}"]) from None
+    except ValueError:
+        raise _faulty(path, ["holds a number that is too long"]) from None
     except RecursionError:
         raise _faulty(path, ["is nested too deeply"]) from None
 
@@ -116,6 +120,7 @@ def _config(
     warnings.extend(lint.of_accounts(accounts, environ))
     warnings.extend(lint.of_policies(policies, accounts))
     warnings.extend(lint.of_guards(guards))
+    warnings.extend(lint.of_alarm(checked.alarm.command))
     return Config(
         path=path,
         ledger_url=_ledger_url(checked.ledger.url, folder),

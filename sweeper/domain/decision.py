@@ -7,12 +7,21 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from sweeper.domain import duration
+from sweeper.domain.outcome import Outcome
 from sweeper.domain.policy import Policy, deciding
 from sweeper.domain.response import ResponseId, State
 
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 _MOST_NAMED: Final = 3
+_FOUND: Final[Mapping[str, str]] = {
+    Outcome.STILL_PRESENT: " An incident: the provider said that it deleted it, and it could still"
+    " be read.",
+    Outcome.UNCONFIRMED: " The last answer proves neither that it is deleted nor that it is not.",
+    Outcome.NOT_VISIBLE: " It was not found, which does not prove yet that it is deleted.",
+    Outcome.FAILING: " The last try failed: nobody answered, or the provider could not do it then.",
+}
+"""What the last try found, of responses that are not gone."""
 
 
 class Verdict(StrEnum):
@@ -32,6 +41,8 @@ class Verdict(StrEnum):
     VERIFYING = "verifying"
     QUARANTINED = "quarantined"
     GONE = "gone"
+    CLOSED = "closed"
+    """Nothing more is sent, at a person's word; that it is deleted is not proved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +66,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The verdict, the deciding policy's name with its times, and the sentence for people."""
+    """The verdict, the deciding policy's name with its times, and what people are told."""
 
     verdict: Verdict
     policy: str | None
@@ -97,7 +108,7 @@ def decide(facts: Facts, policies: Sequence[Policy], now: datetime) -> Decision:
         policy=None if rule is None else rule.name,
         due_at=due,
         deadline_at=deadline,
-        sentence=sentence,
+        sentence=sentence + _FOUND.get(facts.outcome or "", ""),
     )
 
 
@@ -105,6 +116,8 @@ def _judge(
     facts: Facts, rule: Policy | None, due: datetime | None, reason: str, now: datetime
 ) -> tuple[Verdict, str]:
     match facts.state:
+        case State.GONE if facts.outcome == Outcome.CLOSED:
+            return Verdict.CLOSED, "Closed by a person; that it is deleted is not proved."
         case State.GONE:
             return Verdict.GONE, f"Gone{_told(facts.outcome)}."
         case State.QUARANTINED:

@@ -66,7 +66,8 @@ class BreakerOpened:
     """An account stopped: nothing more is sent there until the reason is gone.
 
     `kept` responses are past their time, the oldest since `oldest_due_at`. `settled_absent` were
-    written as absent since the provider's last yes and want a second look.
+    written as absent since the provider's last yes and want a second look. Without `anew` it has
+    been open since an earlier sweep.
     """
 
     name: ClassVar[str] = "breaker_opened"
@@ -76,6 +77,7 @@ class BreakerOpened:
     kept: int
     oldest_due_at: datetime | None
     settled_absent: tuple[str, ...] = ()
+    anew: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +165,15 @@ class DaemonStandsBy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopping:
-    """The daemon was told to end; what is in flight comes to its end and is recorded."""
+    """The daemon was told to end; what is in flight comes to its end and is recorded.
+
+    When `hurried` it was told so once more, and waits less.
+    """
 
     name: ClassVar[str] = "daemon_stopping"
     signal: str
     sweeping: bool
+    hurried: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +181,24 @@ class DaemonStopped:
     """The daemon has ended, and nothing of it is left at work."""
 
     name: ClassVar[str] = "daemon_stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonFailed:
+    """The daemon ends because something in it has died."""
+
+    name: ClassVar[str] = "daemon_failed"
+    code: str
+    detail: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationDoubted:
+    """What the configuration in force says is allowed, and hardly meant."""
+
+    name: ClassVar[str] = "configuration_doubted"
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +229,15 @@ class RunsMissed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweepWaits:
+    """Somebody else's sweep is at work on the ledger; it is tried again in `retry_seconds`."""
+
+    name: ClassVar[str] = "sweep_waits"
+    detail: str
+    retry_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFailed:
     """A sweep could not begin, or could not go on; it is tried again in `retry_seconds`.
 
@@ -220,7 +253,10 @@ class SweepFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolFileRegistered:
-    """A file of the spool was taken in whole and moved to `done/`."""
+    """A file of the spool was taken in whole and moved to `done/`.
+
+    Of what was `added`, so much is at accounts that are not configured (`no_account`).
+    """
 
     name: ClassVar[str] = "spool_file_registered"
     file: str
@@ -230,6 +266,12 @@ class SpoolFileRegistered:
     known: int
     skipped: int
     rejected: int
+    no_account: int
+
+    @property
+    def is_well(self) -> bool:
+        """Whether every line was kept, and may be deleted once it is due."""
+        return not (self.rejected or self.no_account)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,9 +310,12 @@ Event = (
     | DaemonStandsBy
     | DaemonStopping
     | DaemonStopped
+    | DaemonFailed
+    | ConfigurationDoubted
     | ConfigurationReloaded
     | ConfigurationRefused
     | RunsMissed
+    | SweepWaits
     | SweepFailed
     | SpoolFileRegistered
     | SpoolFileLeft

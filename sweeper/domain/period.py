@@ -44,7 +44,10 @@ def _before(text: str, end: datetime) -> datetime:
     try:
         length = duration.parse(text)
     except ValueError as fault:
-        raise ValueError(f"{fault}; or {_EXAMPLE}") from None
+        reason = str(fault)
+        if duration.FOREVER in reason:  # what a policy may say, and hardly what is meant here
+            reason = f"{text!r} is no time: write a length as 7d"
+        raise ValueError(f"{reason}; or {_EXAMPLE}") from None
     if length is None or end - EARLIEST < length:
         return EARLIEST  # there is nothing older
     return end - length

@@ -1,6 +1,14 @@
 """Say numbers and lengths of time the way people read them."""
 
 from datetime import timedelta
+from typing import Final
+
+_STOPS: Final = {
+    "interrupted": "it was interrupted",
+    "guard": "a guard refused it",
+    "clock": "the clock could not be trusted",
+    "ledger": "the ledger could not be read or written",
+}
 
 
 def length(of: timedelta) -> str:
@@ -17,3 +25,11 @@ def length(of: timedelta) -> str:
 def counted(number: int, kind: str = "") -> str:
     """So many responses in words: 1 live response, 2,000 live responses."""
     return f"{number:,} {kind}response{'' if number == 1 else 's'}"
+
+
+def stopped(stop_reason: str) -> str:
+    """Why a sweep stopped: account:main:credential is an account and its breaker."""
+    if stop_reason.startswith("account:"):
+        _, account, breaker = stop_reason.split(":", 2)
+        return f"account {account} was stopped ({breaker.replace('_', ' ')})"
+    return _STOPS.get(stop_reason, stop_reason)

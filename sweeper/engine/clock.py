@@ -51,6 +51,10 @@ class ClockWatch:
                 date=date, wall=self.clock.wall(), boot=self.clock.boot()
             )
 
+    def begun(self) -> None:
+        """Forget the plan of the sweep before: the clock may have been mended since."""
+        self._planned = None
+
     def planned(self) -> datetime:
         """The time for a plan; from now on the wall clock must not be set."""
         self._planned = guard.Mark(wall=self.clock.wall(), boot=self.clock.boot())

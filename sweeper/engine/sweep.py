@@ -42,7 +42,7 @@ class Ended:
     """How a sweep ended. `fault` is what made the ledger unusable, if anything did.
 
     `refused` are the guards' sentences, one for each account whose plan was refused. What came
-    due again after `worked_until` was not tried any more.
+    due again after `worked_until`, when the first account was done, may not have been tried.
     """
 
     summary: Summary
@@ -89,19 +89,18 @@ class Sweep:
         self._fault: errors.SweeperError | None = None
         self._misconfigured: errors.ConfigurationError | None = None
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, hurry: bool = False) -> None:
         """Claim nothing more, give back what was not sent, let the rest finish.
 
-        Who says so a second time waits less: for answers that are still to come a moment, for
-        the count of what is left not at all.
+        Who is in a `hurry` waits less: for answers that are still to come a moment, for the count
+        of what is left not at all.
         """
-        is_hurried = self._stop_reason is not None
         self._stop_reason = self._stop_reason or reason
         for account in self._accounts:
             account.halt()
-            if is_hurried:
+            if hurry:
                 account.hurry(HURRY)
-        self._is_hurried = self._is_hurried or is_hurried
+        self._is_hurried = self._is_hurried or hurry
 
     async def run(self) -> Ended:
         """Run the sweep; raises only before it has begun, LedgerBusy above all."""
@@ -129,6 +128,7 @@ class Sweep:
 
     async def _run(self, started: datetime) -> Ended:
         made = Plan(made_at=started, accounts=())
+        self._watch.begun()
         try:
             self._unread = await self._intake(self._got_on)
             await self._admit()
@@ -150,7 +150,8 @@ class Sweep:
             for name, why in self._refused.items():
                 self._emit(event.GuardRefused(sweep_id=self.id, account=name, detail=why))
             await self._work(made)
-        worked_until = self._now()
+        ends = [one.ended_at for one in self._visits if one.ended_at is not None]
+        worked_until = min(ends, default=self._now())
         summary = await self._finish(made, started)
         self._emit(
             event.SweepFinished(
@@ -168,6 +169,8 @@ class Sweep:
     def _begin(self, connection: "Connection", begun_at: int) -> Sequence[event.Event]:
         """Take the leases, and take back what an earlier sweeper left claimed."""
         now = self._dated(connection)
+        if self._watch.doubt(connection) is None:
+            sweeps.redate(connection, now=begun_at)
         self._tenure.acquire(connection, [one.name for one in self._accounts])
         freed = {one.name: claims.free(connection, one.row.id) for one in self._accounts}
         sweeps.begin(connection, self.id, now=begun_at)

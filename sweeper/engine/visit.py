@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from sweeper import errors
@@ -46,13 +47,17 @@ class Errand:
 
 
 class Visit:
-    """Works off one account's plan; `tally` tells what has been done, also while it runs."""
+    """Works off one account's plan; `tally` tells what has been done, also while it runs.
+
+    `ended_at` is when it stopped trying; None until then.
+    """
 
     def __init__(
         self, errand: Errand, account: Account, plan: AccountPlan, lease: Lease | None
     ) -> None:
         self.account = account
         self.tally = Tally()
+        self.ended_at: datetime | None = None
         self._errand = errand
         self._plan = plan
         self._lease = lease
@@ -73,6 +78,7 @@ class Visit:
             account.stop(Breaker.IDENTITY, fault.message)
             raise
         finally:
+            self.ended_at = account.watch.clock.wall()
             await self._told()
 
     async def _told(self) -> None:
@@ -84,8 +90,9 @@ class Visit:
 
         def write(connection: "Connection") -> event.BreakerOpened:
             now = errand.dated(connection)
-            if stop.breaker in PERSISTENT:
-                accounts.open_breaker(connection, account.row, stop.breaker, stop.detail, now=now)
+            anew = stop.breaker not in PERSISTENT or accounts.open_breaker(
+                connection, account.row, stop.breaker, stop.detail, now=now
+            )
             kept, oldest = reckoning.kept(connection, self._plan, now)
             absent: Sequence[str] = ()
             if stop.breaker is Breaker.NOT_FOUND:
@@ -97,6 +104,7 @@ class Visit:
                 kept=kept,
                 oldest_due_at=oldest,
                 settled_absent=tuple(absent),
+                anew=anew,
             )
 
         errand.emit(await errand.recorder.write(write))

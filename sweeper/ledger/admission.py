@@ -1,8 +1,8 @@
 """Merge registrations into responses: validated, linked, counted and recorded, under one lock."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,12 +19,19 @@ _LOCK: Final = 0x5377_6561
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What became of a batch; `rejected` gives the position in it, from 0, and the reason."""
+    """What became of a batch; `rejected` gives the position in it, from 0, and the reason.
 
-    added: int = 0
+    `added_at` says at which accounts so many were added.
+    """
+
+    added_at: Mapping[str, int] = field(default_factory=dict)
     completed: int = 0
     known: int = 0
     rejected: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def added(self) -> int:
+        return sum(self.added_at.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +53,7 @@ def admit(connection: sa.Connection, batch: Sequence[Registration | Stray], now:
     if not batch:
         return Counts()
     known = Standings(connection, batch)
-    tally: Counter[Verdict | None] = Counter()
+    tally, added = Counter[Verdict](), Counter[str]()
     rejected: list[tuple[int, str]] = []
     for index, row in enumerate(batch):
         found = known.find(row)
@@ -55,7 +62,7 @@ def admit(connection: sa.Connection, batch: Sequence[Registration | Stray], now:
             rejected.append((index, f"{row.fault.reason}: {row.fault.detail}"))
         elif found is None:
             known.add(row)
-            tally[None] += 1
+            added[row.account] += 1
         elif not found.is_response:
             rejected.append((index, "a row of this id that broke the rules was set aside before"))
         else:
@@ -65,7 +72,7 @@ def admit(connection: sa.Connection, batch: Sequence[Registration | Stray], now:
                 rejected.append((index, f"conflicting: {merged.detail}"))
     admitted.write(connection, known, now)
     return Counts(
-        added=tally[None],
+        added_at=added,
         completed=tally[Verdict.COMPLETED],
         known=tally[Verdict.KNOWN],
         rejected=tuple(rejected),

@@ -7,11 +7,14 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from sweeper.domain.outcome import Outcome
 from sweeper.ledger import database, tables
 
 _R = tables.responses
 _S = tables.sweeps
 _GONE: sa.ColumnElement[str] = sa.literal_column("'gone'")
+_IS_CLOSED = _R.c.outcome == sa.literal_column(f"'{Outcome.CLOSED.value}'")
+"""Nobody knows whether it is gone, so it is neither late nor in time."""
 _PAGE: Final = 10_000
 
 
@@ -19,7 +22,7 @@ class Gone(NamedTuple):
     """How many responses of an account left alike in one page of the period.
 
     `late_seconds` is from when they were due to when that was proved, rounded up; None where no
-    policy had made them due.
+    policy had made them due, and where a person closed them, which proves nothing.
     """
 
     account_id: int
@@ -96,11 +99,13 @@ def _page(dialect: str, of_one_policy: bool) -> sa.Select[Any]:
             _R.c.outcome,
             _R.c.verified,
             sa.case(
-                (_R.c.due_at.is_(None), None),
+                (sa.or_(_R.c.due_at.is_(None), _IS_CLOSED), None),
                 (late <= 0, 0),
                 else_=(late + 999_999) // 1_000_000,
             ).label("late_seconds"),
-            sa.case((_R.c.finished_at > _R.c.deadline_at, 1), else_=0).label("past_deadline"),
+            sa.case(
+                (_IS_CLOSED, 0), (_R.c.finished_at > _R.c.deadline_at, 1), else_=0
+            ).label("past_deadline"),
         )
         .where(
             _R.c.state == _GONE,

@@ -77,6 +77,11 @@ def take(connection: sa.Connection, response_id: str, account: str | None = None
 
 def _check_free(row: Response) -> None:
     match row.state:
+        case State.GONE if row.outcome == Outcome.CLOSED:
+            raise errors.DecisionRefused(
+                f"{row.response_id} is closed already: nothing more is done about it",
+                hint=f"see: sweeper explain {row.response_id}",
+            )
         case State.GONE:
             raise errors.DecisionRefused(
                 f"{row.response_id} is gone: there is nothing left to decide",

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Duty(StrEnum):
     DAEMON = "daemon.lock"
 
 
+_GLANCE: Final = 0.2
+"""Seconds for which a lock is tried that somebody may just be looking at."""
 _WHO: Final = {Duty.SWEEP: "sweeper", Duty.DAEMON: "sweeper run"}
 DAEMON: Final = "sweeper run"
 """The name of the daemon's lease, which no account can have."""
@@ -53,16 +56,28 @@ def file_lock(db: database.Database, duty: Duty = Duty.SWEEP) -> Iterator[None]:
         return
     descriptor = _lock_file(db.path, duty)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(descriptor):
             raise errors.LedgerBusy(
                 f"another {_WHO[duty]} is at work on {db.path}",
-                hint="wait until it is done; sweeper status tells how far it is",
-            ) from None
+                hint="wait until it is done; sweeper status tells how things stand",
+            )
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file for us alone; whoever only looks at it has it for less than `_GLANCE`."""
+    until = time.monotonic() + _GLANCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_GLANCE / 20)
+        else:
+            return True
 
 
 def _lock_file(ledger: Path, duty: Duty) -> int:

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -26,6 +26,15 @@ class Entry:
 
     type: RecordType
     fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """By whom a decision was recorded, as the record names them, and the reason they gave."""
+
+    user: str
+    sudo_user: str | None
+    reason: str
 
 
 @cache
@@ -114,3 +123,22 @@ def append_with_reason(
     (seq,) = append(connection, [entry], now=now)
     connection.execute(sa.insert(tables.reasons).values(seq=seq, salt=salt, text=reason))
     return seq
+
+
+def said(connection: sa.Connection, seqs: Iterable[int]) -> Mapping[int, Said]:
+    """Read the reasons that stand beside these records of people's decisions, and whose they are.
+
+    Records without a reason are left out.
+    """
+    wanted = database.rows(connection, "wanted", "seq")
+    found = connection.execute(
+        sa.select(tables.records.c.seq, tables.records.c.body, tables.reasons.c.text).where(
+            tables.records.c.seq == wanted.c.seq, tables.reasons.c.seq == wanted.c.seq
+        ),
+        {"wanted": json.dumps([[seq] for seq in sorted(set(seqs))])},
+    )
+    told = {}
+    for seq, body, reason in found:
+        actor = json.loads(body)["actor"]
+        told[seq] = Said(user=actor["user"], sudo_user=actor["sudo_user"], reason=reason)
+    return told

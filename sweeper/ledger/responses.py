@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from sweeper import errors
+from sweeper.domain.outcome import Outcome
 from sweeper.domain.response import State
 from sweeper.ledger import database, tables
 
@@ -150,11 +151,15 @@ def list(  # noqa: A001 - read as `responses.list` at every call
     connection: sa.Connection,
     *,
     state: State | None = None,
+    outcome: Outcome | None = None,
     account: str | None = None,
     after: int = 0,
     limit: int = 1000,
 ) -> Sequence[Response]:
-    """Read a page of responses in the order of their keys, those above `after`."""
+    """Read a page of responses in the order of their keys, those above `after`.
+
+    `outcome` is one of responses that are gone; for others see `tried`.
+    """
     key: sa.ColumnElement[int] = _R.c.id
     if state in _RARE:
         # Hides the key, so that the small index of the state is sorted and no table walked.
@@ -164,9 +169,52 @@ def list(  # noqa: A001 - read as `responses.list` at every call
         statement = statement.where(_R.c.state == sa.literal_column(f"'{state.value}'"))
     if state is State.CLAIMED:
         statement = statement.where(_R.c.token.is_not(None))
+    if outcome is not None:
+        statement = statement.where(_R.c.outcome == sa.literal_column(f"'{outcome.value}'"))
     if account is not None:
         statement = statement.where(_A.c.name == account)
     return _responses(connection, statement)
+
+
+def tried(
+    connection: sa.Connection,
+    outcome: Outcome,
+    *,
+    state: State | None = None,
+    account: str | None = None,
+    limit: int | None = None,
+) -> Sequence[int]:
+    """Read the keys, in their order, of what is not gone and of which this was found last.
+
+    All at once, for no index has both the outcome and the order: a page would cost as much.
+    """
+    statement = sa.select(_R.c.id).where(
+        _R.c.id.in_(_not_gone_but_tried()), _R.c.outcome == outcome.value
+    )
+    if state is not None:
+        statement = statement.where(_R.c.state == state.value)
+    if account is not None:
+        ours = sa.select(_A.c.id).where(_A.c.name == account)
+        statement = statement.where(_R.c.account_id.in_(ours))
+    return connection.execute(statement.order_by(_R.c.id).limit(limit)).scalars().all()
+
+
+def by_keys(connection: sa.Connection, keys: Iterable[int]) -> Sequence[Response]:
+    """Read the responses of the ledger's own keys, in the order of the keys."""
+    wanted = database.rows(connection, "wanted", "key")
+    statement = _whole().where(_R.c.id == wanted.c.key).order_by(_R.c.id)
+    return _responses(connection, statement.params(wanted=json.dumps([[key] for key in keys])))
+
+
+def _not_gone_but_tried() -> sa.CompoundSelect[Any]:
+    """The keys of whatever has an outcome that is open, by the small indexes of each state."""
+    each = sa.select(_R.c.id).correlate(None)
+    return sa.union_all(
+        each.where(_IS_LIVE, _R.c.outcome.is_not(None)),
+        each.where(_R.c.state == sa.literal_column("'claimed'"), _R.c.token.is_not(None)),
+        each.where(_IS_VERIFYING),
+        each.where(_R.c.state == sa.literal_column("'quarantined'")),
+    )
 
 
 def next_moment(connection: sa.Connection, after: int) -> int | None:

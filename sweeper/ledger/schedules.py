@@ -10,10 +10,13 @@ from sweeper.ledger import database, tables
 
 _T = tables.schedules
 _MICROSECOND = timedelta(microseconds=1)
+_AHEAD = timedelta(days=1) // _MICROSECOND
+"""What lies further in the future was dated by a clock that was wrong."""
 
 
 def keep(connection: sa.Connection, schedule: Schedule, *, now: int) -> bool:
     """Note that a schedule is in force from `now` on, in microseconds; whether it is a new one."""
+    connection.execute(sa.delete(_T).where(_T.c.since > now + _AHEAD))
     known = history(connection)
     if known and known[-1][1] == schedule:
         return False

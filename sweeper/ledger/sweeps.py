@@ -3,12 +3,16 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
 from sweeper.evidence.record import RecordType
 from sweeper.ledger import records, tables
 from sweeper.ledger.records import Entry
+
+INTERRUPTED: Final = "interrupted"
+"""Why a sweep stopped that was told to, and left undone what it would have done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,17 @@ class SweepRow:
 
 def begin(connection: sa.Connection, sweep_id: str, *, now: int) -> None:
     connection.execute(sa.insert(tables.sweeps).values(id=sweep_id, started_at=now))
+
+
+def redate(connection: sa.Connection, *, now: int) -> None:
+    """Date what does not lie before now right before it, in microseconds.
+
+    What a clock has dated that was ahead must not hide what comes after.
+    """
+    table = tables.sweeps
+    ahead = sa.update(table).where(table.c.started_at >= now)
+    ended = sa.case((table.c.finished_at.is_not(None), now - 1))
+    connection.execute(ahead.values(started_at=now - 1, finished_at=ended))
 
 
 def keep_policies(connection: sa.Connection, sha256: str, *, now: int) -> bool:
@@ -64,12 +79,23 @@ def finish(
 
 
 def latest(
-    connection: sa.Connection, limit: int = 1, *, finished: bool = False, complete: bool = False
+    connection: sa.Connection,
+    limit: int = 1,
+    *,
+    finished: bool = False,
+    complete: bool = False,
+    by_itself: bool = False,
 ) -> list[SweepRow]:
-    """The newest sweeps first; of those that came to their end, or were `complete`, if so asked."""
+    """The newest sweeps first; of those that came to their end, or were `complete`, if so asked.
+
+    With `by_itself` those that were interrupted are left out.
+    """
     statement = sa.select(tables.sweeps).order_by(tables.sweeps.c.started_at.desc()).limit(limit)
     if finished:
         statement = statement.where(tables.sweeps.c.finished_at.is_not(None))
+    if by_itself:
+        reason = sa.func.coalesce(tables.sweeps.c.stop_reason, "")
+        statement = statement.where(reason != INTERRUPTED)
     if complete:
         statement = statement.where(tables.sweeps.c.complete == 1)
     return [
@@ -88,12 +114,17 @@ def latest(
 def finished_between(connection: sa.Connection, since: int, until: int) -> list[tuple[int, int]]:
     """When the sweeps began and ended that came to their end; of those that touch the span.
 
-    Times are in microseconds. A sweep of which a row remains may have begun long before `since`.
+    One that was interrupted came to an end that was not its own. Times are in microseconds; a
+    sweep may have begun long before `since`.
     """
     table = tables.sweeps
     statement = (
         sa.select(table.c.started_at, table.c.finished_at)
-        .where(table.c.finished_at >= since, table.c.started_at <= until)
+        .where(
+            table.c.finished_at >= since,
+            table.c.started_at <= until,
+            sa.func.coalesce(table.c.stop_reason, "") != INTERRUPTED,
+        )
         .order_by(table.c.started_at)
     )
     return [(row.started_at, row.finished_at) for row in connection.execute(statement)]

@@ -1,9 +1,9 @@
 """Answer questions about the ledger without sending anything: the plan, one response, the state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sweeper.config.settings import Config
 from sweeper.domain import decision, labels, moment, plan
@@ -17,15 +17,20 @@ from sweeper.ledger import (
     accounts,
     admission,
     claims,
+    records,
     registrations,
     reports,
     responses,
 )
 from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.database import Database
+from sweeper.ledger.records import Said
 from sweeper.ledger.reports import Attempt
 from sweeper.ledger.responses import Response
 from sweeper.service import assembly
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 def admit(config: Config, db: Database) -> str | None:
@@ -91,13 +96,17 @@ def forecast(config: Config, db: Database, bounds: Scope) -> Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What holds for one response, and what has been tried."""
+    """What holds for one response, and what has been tried.
+
+    `said`: by whom it was closed, and why.
+    """
 
     response: Response
     decision: Decision
     waiting_for: Sequence[str]
     attempts: Sequence[Attempt]
     stopped: Sequence[OpenBreaker]
+    said: Said | None
 
 
 def explain(config: Config, db: Database, response_id: str, account: str | None) -> Explanation:
@@ -111,13 +120,23 @@ def explain(config: Config, db: Database, response_id: str, account: str | None)
         children = responses.children(connection, row.id)
         tried = reports.attempts(connection, row.id)
         stopped = accounts.open_breakers(connection, row.account)
+        said = who_closed(connection, [row]).get(row.id)
     return Explanation(
         response=row,
         decision=_decision(config, row, [child.response_id for child in children]),
         waiting_for=[child.response_id for child in children],
         attempts=tried,
         stopped=stopped,
+        said=said,
     )
+
+
+def who_closed(connection: "Connection", rows: Iterable[Response]) -> Mapping[int, Said]:
+    """By whom responses were closed, and why; by the ledger's own keys."""
+    closed = {row.record_seq: row.id for row in rows if row.outcome == Outcome.CLOSED}
+    seqs = [seq for seq in closed if seq is not None]
+    found = records.said(connection, seqs) if seqs else {}
+    return {closed[seq]: said for seq, said in found.items()}
 
 
 def _decision(config: Config, row: Response, children: Sequence[str]) -> Decision:
@@ -151,19 +170,21 @@ _ENDS: Final = {
     " nobody confirmed",
     Outcome.ALREADY_ABSENT: "it was not found, and no try of sweeper's can have deleted it",
     Outcome.EXPIRED_BY_PROVIDER: "it was not found, past the time for which the provider keeps it",
-    Outcome.CLOSED: "a person closed it",
 }
 
 
 def _obituary(row: Response) -> str:
-    """Say since when a response is gone, by which policy, and what that rests on."""
+    """Say since when a response is gone or closed, by which policy, and what that rests on."""
     since = moment.from_us(row.finished_at or 0).isoformat(timespec="seconds")
-    closed = row.policy is None or row.outcome == Outcome.CLOSED
-    by = "" if closed else f' by policy "{row.policy}"'
-    how = _ENDS[Outcome(row.outcome or Outcome.CLOSED)]
+    since = since.replace("+00:00", "Z")
+    if row.outcome == Outcome.CLOSED:
+        sent = ". A DELETE was sent before" if row.attempts else ""
+        return f"Closed since {since} by a person; that it is deleted is not proved{sent}."
+    by = "" if row.policy is None else f' by policy "{row.policy}"'
+    how = _ENDS[Outcome(row.outcome or "")]
     if row.outcome == Outcome.DELETED:
         how += ", and it can no longer be read" if row.verified else "; that was not verified"
-    return f"Gone since {since.replace('+00:00', 'Z')}{by}: {how}."
+    return f"Gone since {since}{by}: {how}."
 
 
 def _moment(us: int | None) -> datetime | None:

@@ -1,7 +1,7 @@
 """Register what a file or a person gives: checked line by line, admitted batch by batch."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -25,7 +25,10 @@ BATCH: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What became of the lines so far; the counts after the first add up to it."""
+    """What became of the lines so far; the counts after the first, but the last, add up to it.
+
+    Of what was `added`, so much is at accounts that are not configured.
+    """
 
     read: int = 0
     added: int = 0
@@ -33,6 +36,7 @@ class Tally:
     known: int = 0
     skipped: int = 0
     rejected: int = 0
+    no_account: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
@@ -42,6 +46,7 @@ class Tally:
             known=self.known + other.known,
             skipped=self.skipped + other.skipped,
             rejected=self.rejected + other.rejected,
+            no_account=self.no_account + other.no_account,
         )
 
 
@@ -65,6 +70,8 @@ class Batch:
     rejected: Sequence[Rejected]
 
 
+Value = Registration | Skipped | Fault
+"""What a line says, once it is read."""
 Also = Callable[["Connection", Batch], None]
 """What else is written in a batch's transaction."""
 
@@ -74,11 +81,12 @@ class Desk:
     """Judges lines by one configuration and one clock, and admits them batch by batch.
 
     Without a default a line must name its account, unless only one is configured. `longest` says
-    how long an id may be at an account.
+    how long an id may be at an account, `accounts` which of them are configured.
     """
 
     db: Database
     watch: ClockWatch
+    accounts: Collection[str]
     longest: Callable[[str], int]
     default_account: str | None
 
@@ -101,7 +109,47 @@ class Desk:
             )
             for each in page
         ]
-        return _admit(self.db, page, values, now, also)
+        return self._admit(page, values, now, also)
+
+    def _admit(
+        self, page: Sequence[Line], values: Sequence[Value], now: datetime, also: Also | None
+    ) -> Batch:
+        good = [value for value in values if isinstance(value, Registration)]
+        if not good and also is None:
+            return self._batch(page, values, admission.Counts())
+        with self.db.write() as connection:
+            counts = admission.admit(connection, good, moment.to_us(now))
+            batch = self._batch(page, values, counts)
+            if also is not None:
+                also(connection, batch)
+        return batch
+
+    def _batch(
+        self, page: Sequence[Line], values: Sequence[Value], counts: admission.Counts
+    ) -> Batch:
+        judged = list(zip(page, values, strict=True))
+        rejected = [
+            Rejected(line=line.number, reason=_reason(value), start=line.start)
+            for line, value in judged
+            if isinstance(value, Fault)
+        ]
+        if counts.rejected:
+            good = [line for line, value in judged if isinstance(value, Registration)]
+            rejected += [
+                Rejected(line=good[index].number, reason=why, start=good[index].start)
+                for index, why in counts.rejected
+            ]
+        added_at = counts.added_at.items()
+        tally = Tally(
+            read=len(page),
+            added=counts.added,
+            completed=counts.completed,
+            known=counts.known,
+            skipped=sum(isinstance(value, Skipped) for value in values),
+            rejected=len(rejected),
+            no_account=sum(count for account, count in added_at if account not in self.accounts),
+        )
+        return Batch(tally=tally, rejected=sorted(rejected, key=lambda each: each.line))
 
 
 def desk(
@@ -109,8 +157,13 @@ def desk(
 ) -> Desk:
     if default_account is None and len(config.accounts) == 1:
         default_account = config.accounts[0].name
-    longest = assembly.longest_ids(config)
-    return Desk(db=db, watch=watch, longest=longest, default_account=default_account)
+    return Desk(
+        db=db,
+        watch=watch,
+        accounts=frozenset(str(each.name) for each in config.accounts),
+        longest=assembly.longest_ids(config),
+        default_account=default_account,
+    )
 
 
 def register(
@@ -137,52 +190,6 @@ def register(
                 hint="mend the time service, then register it again: what is known is only counted",
             )
         yield here.admit(page)
-
-
-def _admit(
-    db: Database,
-    page: Sequence[Line],
-    values: Sequence[Registration | Skipped | Fault],
-    now: datetime,
-    also: Also | None,
-) -> Batch:
-    good = [value for value in values if isinstance(value, Registration)]
-    if not good and also is None:
-        return _batch(page, values, admission.Counts())
-    with db.write() as connection:
-        counts = admission.admit(connection, good, moment.to_us(now))
-        batch = _batch(page, values, counts)
-        if also is not None:
-            also(connection, batch)
-    return batch
-
-
-def _batch(
-    page: Sequence[Line],
-    values: Sequence[Registration | Skipped | Fault],
-    counts: admission.Counts,
-) -> Batch:
-    judged = list(zip(page, values, strict=True))
-    rejected = [
-        Rejected(line=line.number, reason=_reason(value), start=line.start)
-        for line, value in judged
-        if isinstance(value, Fault)
-    ]
-    if counts.rejected:
-        good = [line for line, value in judged if isinstance(value, Registration)]
-        rejected += [
-            Rejected(line=good[index].number, reason=why, start=good[index].start)
-            for index, why in counts.rejected
-        ]
-    tally = Tally(
-        read=len(page),
-        added=counts.added,
-        completed=counts.completed,
-        known=counts.known,
-        skipped=sum(isinstance(value, Skipped) for value in values),
-        rejected=len(rejected),
-    )
-    return Batch(tally=tally, rejected=sorted(rejected, key=lambda each: each.line))
 
 
 def _reason(fault: Fault) -> str:

@@ -27,7 +27,7 @@ class Settled:
     """Responses of an account that left alike; `policy` is the one that had made them due.
 
     `past_deadline` were proved gone later than promised. `lateness` is from when they were due;
-    None where no policy had made them so.
+    None where no policy had made them so, and of what a person closed.
     """
 
     account: str

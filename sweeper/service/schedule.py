@@ -18,7 +18,7 @@ from sweeper.ledger.database import Database
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _REGULAR: Final = "schedule"
-_EARLIEST: Final = "next_try"
+NEXT_TRY: Final = "next_try"
 
 
 class Bells:
@@ -43,7 +43,7 @@ class Bells:
         """Ring by this schedule from now on."""
         self._schedule = schedule
         self._scheduler.add_job(
-            self._ring,
+            self._rung,
             _trigger(schedule),
             args=[_REGULAR],
             id=_REGULAR,
@@ -53,11 +53,11 @@ class Bells:
     def once(self, at: datetime | None) -> None:
         """Ring at this moment too, and at no other moment that was named before."""
         if at is None:
-            if self._scheduler.get_job(_EARLIEST) is not None:
-                self._scheduler.remove_job(_EARLIEST)
+            if self._scheduler.get_job(NEXT_TRY) is not None:
+                self._scheduler.remove_job(NEXT_TRY)
             return
         self._scheduler.add_job(
-            self._ring, DateTrigger(at), args=[_EARLIEST], id=_EARLIEST, replace_existing=True
+            self._rung, DateTrigger(at), args=[NEXT_TRY], id=NEXT_TRY, replace_existing=True
         )
 
     def heed_the_clock(self, now: datetime) -> None:
@@ -67,7 +67,8 @@ class Bells:
         would ring late by as long as the machine slept.
         """
         at = self.next_at
-        if at is not None and at < now:
+        times_set = [getattr(job, "next_run_time", None) for job in self._scheduler.get_jobs()]
+        if any(one is not None and one < now for one in times_set):
             self._scheduler.wakeup()
         elif at is not None and next(times(self._schedule, now, at), at) < at:
             self.follow(self._schedule)
@@ -76,8 +77,13 @@ class Bells:
     def next_at(self) -> datetime | None:
         """When the next sweep runs by the schedule."""
         job = self._scheduler.get_job(_REGULAR)
-        found: datetime | None = None if job is None else job.next_run_time
+        # A job has no such time before the scheduler runs.
+        found: datetime | None = getattr(job, "next_run_time", None)
         return found
+
+    async def _rung(self, why: str) -> None:
+        # A plain function would be run in another thread.
+        self._ring(why)
 
     def stop(self) -> None:
         if self._scheduler.running:

@@ -1,21 +1,27 @@
 """How things stand: what is late, stopped, open or set aside, and the last sweep."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
 
+from sweeper import errors
 from sweeper.config.settings import Config
 from sweeper.domain import moment
 from sweeper.domain.outcome import Breaker
 from sweeper.engine import planning
-from sweeper.ledger import accounts, backlog, registrations, reports, responses, sweeps
+from sweeper.ledger import accounts, backlog, presence, registrations, reports, responses, sweeps
 from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.database import Database
 from sweeper.ledger.sweeps import SweepRow
 from sweeper.service import inquiry
 from sweeper.service.spool import spool
 from sweeper.service.spool.spool import Left
+
+WITHHELD: Final = ("guard", "clock")
+"""Stop reasons of sweeps that were kept from deleting, though no account is stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +35,11 @@ class Late:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How things stand: late, stopped, open, and the last sweep."""
+    """How things stand: late, stopped, open, and the last sweep.
+
+    Whether a `daemon` is at work, and whether the newest sweep is `sweeping` still, is None where
+    that is hidden from whoever asks.
+    """
 
     now: datetime
     sweep: SweepRow | None
@@ -46,6 +56,15 @@ class Status:
     waiting_for_admission: int
     not_admitted_because: str | None
     spool: Sequence[Left] | None
+    rejected: Sequence[Path]
+    daemon: bool | None
+    sweeping: bool | None
+
+    @property
+    def withheld(self) -> str | None:
+        """Why the last sweep that came to its end deleted nothing, or not everywhere: a word."""
+        reason = None if self.finished is None else self.finished.stop_reason
+        return reason if reason in WITHHELD else None
 
     @property
     def unread(self) -> Sequence[Left]:
@@ -54,10 +73,10 @@ class Status:
 
     @property
     def ok(self) -> bool:
-        """Nothing is late, stopped or set aside, and nothing can be so without being known."""
-        wrong = self.late or self.stopped or self.quarantined
+        """Nothing is late, stopped, withheld or set aside, nor can be so without being known."""
+        wrong = self.late or self.stopped or self.quarantined or self.withheld
         lying = [one for one in self.unread if not one.is_fresh]
-        return not (wrong or self.not_admitted_because or lying)
+        return not (wrong or self.not_admitted_because or lying or self.rejected)
 
 
 def status(config: Config, db: Database) -> Status:
@@ -93,7 +112,24 @@ def status(config: Config, db: Database) -> Status:
         waiting_for_admission=waiting,
         not_admitted_because=doubt,
         spool=None if config.spool is None else spool.look(config.spool),
+        rejected=[] if config.spool is None else spool.rejected(config.spool),
+        daemon=_seen(presence.daemon, db),
+        sweeping=_is_sweeping(newest, db),
     )
+
+
+def _is_sweeping(newest: Sequence[SweepRow], db: Database) -> bool | None:
+    """Whether the newest sweep still runs: one that is finished need not be looked for."""
+    if not newest or newest[0].finished_at is not None:
+        return False
+    return _seen(presence.sweep, db)
+
+
+def _seen(look: Callable[[Database], bool], db: Database) -> bool | None:
+    try:
+        return look(db)
+    except errors.LedgerError:
+        return None
 
 
 def unreached(finished: Sequence[SweepRow]) -> Sequence[OpenBreaker]:

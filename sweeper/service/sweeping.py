@@ -1,6 +1,7 @@
 """Run one sweep to its end, whatever ends it: its own work, a signal, or a fault."""
 
 import asyncio
+import itertools
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -80,9 +81,11 @@ async def rehearse(shop: Workshop, config: Config, bounds: Scope) -> Ended:
 def _listen(sweep: Sweep) -> Callable[[], None]:
     """Stop the sweep on a signal; what is returned makes the process deaf to further ones."""
     loop = asyncio.get_running_loop()
+    heard = itertools.count()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(sweep.stop, "interrupted")
+        hurry = next(heard) > 0
+        loop.call_soon_threadsafe(lambda: sweep.stop("interrupted", hurry=hurry))
 
     def ignore() -> None:
         for number in SIGNALS:

@@ -27,9 +27,12 @@ _Plain = (
     | event.DaemonStandsBy
     | event.DaemonStopping
     | event.DaemonStopped
+    | event.DaemonFailed
+    | event.ConfigurationDoubted
     | event.ConfigurationReloaded
     | event.ConfigurationRefused
     | event.RunsMissed
+    | event.SweepWaits
     | event.SweepFailed
     | event.SpoolFileRegistered
     | event.SpoolFileLeft
@@ -53,7 +56,8 @@ class EventLog:
             case event.OutcomeUnwritten():
                 self._unwritten(happened)
             case event.BreakerOpened():
-                self._breaker(happened)
+                if happened.anew:
+                    self._breaker(happened)
             case event.SweepFinished():
                 numbers = {key: value for key, value in happened.numbers.items() if key != "type"}
                 log = self._logger.info if happened.complete else self._logger.warning
@@ -63,13 +67,21 @@ class EventLog:
                 | event.GuardRefused()
                 | event.ConfigurationRefused()
                 | event.SweepFailed()
+                | event.DaemonFailed()
                 | event.AlarmUntold()
             ):
                 self._logger.error(happened.name, **_fields(happened))
             case (
-                event.ClaimsFreed() | event.Throttled() | event.RunsMissed() | event.SpoolFileLeft()
+                event.ClaimsFreed()
+                | event.Throttled()
+                | event.RunsMissed()
+                | event.SpoolFileLeft()
+                | event.ConfigurationDoubted()
             ):
                 self._logger.warning(happened.name, **_fields(happened))
+            case event.SpoolFileRegistered():
+                log = self._logger.info if happened.is_well else self._logger.warning
+                log(happened.name, **_fields(happened))
             case _:
                 self._logger.info(happened.name, **_fields(happened))
 

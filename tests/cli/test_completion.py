@@ -123,3 +123,10 @@ def test_another_shell_is_refused_by_name(run: Run) -> None:
     result = run("completion", "tcsh")
     assert result.code == 2
     assert "tcsh" in result.err
+
+
+def test_without_a_shell_the_choices_are_told_in_a_plain_line(run: Run) -> None:
+    result = run("completion")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[0].endswith("Choose from: bash, zsh, fish")
+    assert "\\x" not in result.err

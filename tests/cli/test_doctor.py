@@ -146,6 +146,40 @@ def test_without_a_ledger_everything_else_is_still_looked_at(
     assert rehearsal.requests() == 0
 
 
+def test_a_configuration_that_others_may_change_is_one_fault_with_its_step(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    use(rehearsal, rehearsal.url)
+    rehearsal.config.chmod(0o664)
+    code, found = examined(run, rehearsal, "--offline")
+    (one,) = [each for each in found if each["level"] == "fault"]
+    assert (code, one["check"]) == (1, "permissions")
+    assert one["next"] == f"run: chmod go-w {rehearsal.config}"
+    assert only(found, "configuration")["level"] == "ok"
+
+
+def test_a_credential_of_the_service_is_no_fault_elsewhere(
+    run: Run, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand the key is nowhere: that says nothing about the service's."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    use(rehearsal, rehearsal.url)
+    text = rehearsal.config.read_text()
+    rehearsal.config.write_text(text.replace("api_key_file", "# api_key_file"))
+    code, found = examined(run, rehearsal)
+    one = only(found, "key")
+    assert (code, one["level"], one["subject"]) == (0, "warning", "main")
+    assert "given to the service alone" in one["message"]
+    assert "systemd-run" in one["next"]
+    assert "docs/deploy.md" in one["next"]
+    assert only(found, "configuration")["level"] == "ok"
+    assert rehearsal.requests() == 0
+    # The service itself has a folder of credentials: there a missing one is a fault.
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(rehearsal.folder))
+    code, found = examined(run, rehearsal)
+    assert (code, only(found, "key")["level"]) == (1, "fault")
+
+
 def test_a_schema_that_is_ahead_is_a_fault(
     run: Run, rehearsal: Rehearsal, database_url: str
 ) -> None:
@@ -155,6 +189,8 @@ def test_a_schema_that_is_ahead_is_a_fault(
     _, found = examined(run, rehearsal)
     one = only(found, "schema")
     assert (one["level"], "does not know" in one["message"]) == ("fault", True)
+    assert "no ledger" not in str(found)
+    assert only(found, "account")["next"] == "mend the ledger first"
 
 
 def test_a_wrong_key_a_dead_provider_and_a_clock_that_is_off_are_told_apart(

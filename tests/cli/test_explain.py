@@ -1,19 +1,26 @@
 """For every state of a response there is a sentence that says what holds for it, and why."""
 
+import os
+import pwd
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from sweeper.ledger import tables
+from sweeper.cli import lookup
+from sweeper.ledger import responses, tables
+from sweeper.ledger.responses import Response
+from sweeper.sandbox.manners import Manner
 from tests.support.command import Run
 from tests.support.rehearsal import YOUNG, Rehearsal
 
 EXPLANATION = {
     "type", "response_id", "account", "state", "verdict", "sentence", "policy", "created_at",
     "due_at", "deadline_at", "waiting_for", "holds", "outcome", "verified", "finished_at",
-    "next_try_at", "account_stopped", "attempts",
+    "next_try_at", "account_stopped", "attempts", "closed_by", "closed_because",
 }  # fmt: skip
+LISTED = ("responses", "list", "--state", "quarantined")
 ATTEMPT = {"number", "sweep_id", "claimed_at", "sent", "answered_at", "answer", "status"}
 
 
@@ -108,7 +115,6 @@ def test_what_is_gone_keeps_the_policy_that_decided_then(run: Run, rehearsal: Re
         ("absent_after_attempt", "after a try that may have deleted it, which nobody confirmed"),
         ("already_absent", "no try of sweeper's can have deleted it"),
         ("expired_by_provider", "past the time for which the provider keeps it"),
-        ("closed", "a person closed it"),
     ],
 )
 def test_each_other_way_to_be_gone_has_its_own_words(
@@ -123,6 +129,120 @@ def test_each_other_way_to_be_gone_has_its_own_words(
     assert told.startswith("Gone since 2026-05-28T20:26:40Z: ")
     assert words in told
     assert "the provider said" not in told
+
+
+def test_what_a_person_closed_is_nowhere_said_to_be_gone(
+    run: Run, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    """Nothing was proved: a DELETE that was refused may be all that was ever sent."""
+    monkeypatch.setenv("SUDO_USER", "alice")
+    rehearsal.url = database_url
+    rehearsal.write()
+    (tried,) = rehearsal.responses(1)
+    rehearsal.fault(method="DELETE", id=tried, status=422)
+    run("-c", rehearsal.config, "sweep")
+    (untried,) = rehearsal.responses(1)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    for name in (tried, untried):
+        run("-c", rehearsal.config, "responses", "close", name, "--reason", "kept \x1bhere")
+    lines = run("-c", rehearsal.config, "explain", tried).out.splitlines()
+    assert lines[1].startswith("Closed since 20")
+    assert lines[1].endswith(
+        "Z by a person; that it is deleted is not proved. A DELETE was sent before."
+    )
+    assert lines[2] == f"closed by {me} (sudo by alice): kept \\x1bhere"
+    assert sentence(run, rehearsal, untried).endswith("that it is deleted is not proved.")
+    told = run("-c", rehearsal.config, "explain", tried, "--json").last
+    assert (told["verdict"], told["closed_because"]) == ("closed", "kept \x1bhere")
+    assert told["closed_by"] == f"{me} (sudo by alice)"
+    shown = run("-c", rehearsal.config, "responses", "show", tried).out
+    assert "state                 closed\n" in shown
+    assert f"closed by             {me} (sudo by alice)\n" in shown
+    assert "closed because        kept \\x1bhere\n" in shown
+    listed = run("-c", rehearsal.config, "responses", "list", "--outcome", "closed")
+    texts = (shown, listed.out, *lines)
+    assert not [text for text in texts if "gone" in text.lower()]
+    rows = run("-c", rehearsal.config, "responses", "list", "--json").lines[:-1]
+    assert {row["closed_because"] for row in rows} == {"kept \x1bhere"}
+    for verb in ("close", "retry", "correct"):
+        again = run(
+            "-c", rehearsal.config, "responses", verb, tried, "--reason", "x", "--json"
+        ).error
+        assert again["error"] == "decision_refused"
+        assert "is closed already" in again["message"]
+
+
+def test_what_nobody_closed_names_nobody(run: Run, rehearsal: Rehearsal) -> None:
+    (one,) = rehearsal.responses(1)
+    for verb in (("explain",), ("responses", "show")):
+        told = run("-c", rehearsal.config, *verb, one, "--json").last
+        assert (told["closed_by"], told["closed_because"]) == (None, None)
+        assert "closed" not in run("-c", rehearsal.config, *verb, one).out
+
+
+def test_an_incident_is_called_so_and_found_by_its_outcome(run: Run, rehearsal: Rehearsal) -> None:
+    kept, other = rehearsal.responses(2)
+    rehearsal.fault(method="DELETE", id=kept, do=Manner.LIE)
+    run("-c", rehearsal.config, "sweep")
+    told = run("-c", rehearsal.config, "explain", kept).out
+    assert " An incident: the provider said that it deleted it" in told.splitlines()[1]
+    status = run("-c", rehearsal.config, "status").out.splitlines()
+    at = status.index("open: 1 still present")
+    assert status[at + 1] == "  next: sweeper responses list --outcome still_present"
+    listed = run("-c", rehearsal.config, *status[at + 1].split()[2:], "--json").lines
+    assert [row.get("response_id") for row in listed] == [kept, None]
+    listing = ("-c", rehearsal.config, "responses", "list", "--json", "--outcome", "still_present")
+    for words, count in (
+        (("--state", "live"), 1),
+        (("--state", "gone"), 0),
+        (("--account", "main"), 1),
+        (("--limit", "1"), 1),
+    ):
+        assert run(*listing, *words).last["responses"] == count
+    gone = run("-c", rehearsal.config, "responses", "list", "--outcome", "deleted", "--json").lines
+    assert [row.get("response_id") for row in gone] == [other, None]
+    assert run("-c", rehearsal.config, "responses", "list", "--outcome", "lost").code == 2
+
+
+def test_what_was_found_last_is_listed_page_by_page(
+    run: Run, rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsal.responses(5)
+    run("-c", rehearsal.config, "plan")
+    rehearsal.change(tables.responses, outcome="failing")
+    ids = [row["response_id"] for row in rehearsal.rows()]
+    monkeypatch.setattr(lookup, "PAGE", 2)
+    listing = ("-c", rehearsal.config, "responses", "list", "--json", "--outcome", "failing")
+    *rows, summary = run(*listing).lines
+    assert ([row["response_id"] for row in rows], summary["responses"]) == (ids, 5)
+    # A sweep settles them between two pages: they are not what was asked for any more.
+    by_keys = responses.by_keys
+
+    def then_settled(connection: sa.Connection, keys: Iterable[int]) -> Sequence[Response]:
+        connection.execute(sa.update(tables.responses).values(outcome=None))
+        return by_keys(connection, keys)
+
+    monkeypatch.setattr(responses, "by_keys", then_settled)
+    assert run(*listing).last["responses"] == 0
+
+
+def test_a_disputed_response_is_told_what_correct_needs(run: Run, rehearsal: Rehearsal) -> None:
+    (one,) = rehearsal.responses(1)
+    rehearsal.register({one: datetime.now(UTC) - timedelta(days=1)})
+    words = "so alone it confirms what stands; --created-at, --label ... state what is right"
+    assert words in run("-c", rehearsal.config, "explain", one).out
+    assert words in run("-c", rehearsal.config, "status").out
+    assert words in run("-c", rehearsal.config, *LISTED).err
+    assert words not in run("-c", rehearsal.config, *LISTED, "--json").err
+    # What is said is so: alone, with nothing stated, it is live again as it stood.
+    assert run("-c", rehearsal.config, "responses", "correct", one, "--reason", "x").code == 0
+    assert sentence(run, rehearsal, one).startswith("Due since")
+    rehearsal.fault(method="DELETE", id=one, status=422)
+    run("-c", rehearsal.config, "sweep")
+    assert "SET ASIDE: 1 (rejected)" in run("-c", rehearsal.config, "status").out
+    for verb in (("explain", one), ("status",), LISTED):
+        result = run("-c", rehearsal.config, *verb)
+        assert "confirms" not in result.out + result.err
 
 
 def test_what_a_sweep_has_in_hand_says_so_and_what_was_tried(

@@ -15,7 +15,8 @@ from tests.support.rehearsal import DUE, YOUNG, Rehearsal
 FIELDS = {
     "type", "decision", "response_id", "account", "created_at", "labels", "subject",
     "previous_response_id", "state", "quarantine_reason", "next", "outcome", "verified",
-    "attempts", "policy", "due_at", "deadline_at", "finished_at", "due_before", "record",
+    "attempts", "policy", "due_at", "deadline_at", "finished_at", "closed_by", "closed_because",
+    "due_before", "record",
 }  # fmt: skip
 
 
@@ -105,19 +106,30 @@ def test_nothing_is_due_earlier_unless_that_is_meant(run: Run, rehearsal: Rehear
     assert rehearsal.requests("DELETE") == 0
     result = run(*given, *earlier, "--earlier")
     assert result.code == 0
-    assert ", before 2" in result.out
+    assert "; before, it was due at 2" in result.out
     rehearsal.due.add(name)
     assert run("-c", rehearsal.config, "sweep").code == 0
     assert rehearsal.requests("DELETE") == 1
     assert truth.violations(rehearsal) == []
 
 
+def test_what_was_never_due_and_now_is_says_so(run: Run, rehearsal: Rehearsal) -> None:
+    (name,) = rehearsal.responses(1, labels={"app": "contracts"})
+    result = run(
+        *("-c", rehearsal.config, "responses", "correct", name, "--label", "app=support"),
+        *("--reason", "no contract", "--earlier"),
+    )
+    assert result.code == 0
+    assert result.out.endswith(' by policy "support"; it was never due before.\n')
+
+
 def test_what_is_closed_is_not_deleted_and_says_so(run: Run, rehearsal: Rehearsal) -> None:
     name = refused(run, rehearsal)
     result = run("-c", rehearsal.config, "responses", "close", name, "--reason", "kept on purpose")
-    assert (result.code, result.out) == (
-        0,
-        f"{name} (main) is closed: nothing was deleted, and nothing more is sent for it.\n",
+    assert result.code == 0
+    assert result.out == (
+        f"{name} (main) is closed: nothing more is sent for it, and that it is deleted is not"
+        " proved; a DELETE was sent before.\n"
     )
     assert run("-c", rehearsal.config, "sweep").code == 0
     assert name in rehearsal.stored()
@@ -125,7 +137,7 @@ def test_what_is_closed_is_not_deleted_and_says_so(run: Run, rehearsal: Rehearsa
     shown = run("-c", rehearsal.config, "responses", "show", name, "--json").last
     assert (shown["state"], shown["outcome"], shown["verified"]) == ("gone", "closed", False)
     explained = run("-c", rehearsal.config, "explain", name).out
-    assert ": a person closed it." in explained
+    assert "Closed since 20" in explained
     assert "by policy" not in explained
     assert truth.violations(rehearsal) == []
     again = run("-c", rehearsal.config, "responses", "close", name, "--reason", "x", "--json")

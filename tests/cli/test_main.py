@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from sweeper.cli import failure, main
 from sweeper.cli.verbs import Verbs
 from tests.support import command
 from tests.support.command import Run
+from tests.support.rehearsal import Rehearsal
 
 
 def leaves(group: Verbs, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
@@ -221,6 +223,50 @@ def test_results_that_cannot_be_written_are_a_failure(config: Path) -> None:
     told = json.loads(done.stderr)
     assert told["message"] == "No space left on device"
     assert "send the output elsewhere" in told["hint"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_a_sweep_whose_streams_are_closed_sweeps_and_ends_with_its_own_code(
+    rehearsal: Rehearsal, closed: str
+) -> None:
+    """Else the ledger would be opened under the number of a stream, and be written over."""
+    rehearsal.responses(2)
+    rehearsal.responses(1, stored=False)
+    rehearsal.fault(method="DELETE", times=1, status=500)
+    line = f'exec "$@" {closed}'
+    words = [sys.executable, "-m", "sweeper", "-v", "-c", str(rehearsal.config), "sweep"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, "sh", *words],
+        capture_output=True,
+        env=command.environment(),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert rehearsal.requests("DELETE") == 3
+    assert b"Traceback" not in done.stderr
+    assert Counter(row["outcome"] for row in rehearsal.rows())["failing"] == 1
+    checked = command.process("-c", rehearsal.config, "db", "check")
+    assert checked.code == 0, checked.out
+
+
+def test_what_a_closed_stream_is_replaced_by_has_its_number(tmp_path: Path) -> None:
+    """Whatever is opened next, here a file, gets another, and a child inherits the stream."""
+    code = (
+        "import os, sys; from sweeper.cli import main; main.fill_missing_streams();"
+        f"file = os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY);"
+        "print('lost'); print('lost', file=sys.stderr);"
+        "kept = [os.path.realpath(f'/proc/self/fd/{n}') for n in range(3)];"
+        "fit = file > 2 and kept == ['/dev/null'] * 3 and all(map(os.get_inheritable, range(3)));"
+        "os._exit(7 if fit else 1)"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", sys.executable, "-c", code],
+        env=command.environment(),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 7
 
 
 def test_a_stream_of_another_encoding_gets_escapes(tmp_path: Path) -> None:

@@ -324,6 +324,36 @@ def test_what_a_person_closed_was_never_due_and_so_not_late(
     assert "closed: 2\n" in run("-c", rehearsal.config, "report").out
 
 
+def test_what_a_person_closed_late_is_neither_late_nor_in_time(
+    run: Run, rehearsal: Rehearsal, database_url: str
+) -> None:
+    """Nothing proves that it is gone, so no length of time until then can be told."""
+    use(rehearsal, database_url)
+    (name,) = rehearsal.responses(1, age=timedelta(days=20))
+    run("-c", rehearsal.config, "responses", "close", name, "--reason", "x")
+    (kept,) = rehearsal.rows()
+    assert kept["finished_at"] > kept["deadline_at"]
+    (row,) = run("-c", rehearsal.config, "report", "--json").last["settled"]
+    assert (row["outcome"], row["policy"]) == ("closed", "support")
+    assert (row["lateness_seconds"], row["past_deadline"]) == (None, 0)
+    rows = sheet_of(run("-c", rehearsal.config, "report", "--format", "csv"))
+    assert (rows[0]["lateness_worst_seconds"], rows[0]["past_deadline"]) == ("", "0")
+    out = run("-c", rehearsal.config, "report").out.splitlines()
+    line = next(one for one in out if one.split()[:3] == ["main", "support", "closed"])
+    assert line.split()[3:] == ["1", "0", "0", "-", "-", "-"]
+
+
+def test_only_what_is_past_its_deadline_is_called_late(run: Run, rehearsal: Rehearsal) -> None:
+    """Three hours after it was due a response is not late, whose deadline is a day."""
+    rehearsal.responses(1, age=LATE)
+    run("-c", rehearsal.config, "sweep")
+    rehearsal.responses(1, age=LATE)
+    out = run("-c", rehearsal.config, "report").out
+    assert "LATE" not in out
+    assert "AFTER DUE: MEDIAN  " in out
+    assert "AFTER DUE: WORST  " in out
+
+
 def test_an_account_that_the_last_sweep_could_not_reach_is_stopped_too(
     run: Run, rehearsal: Rehearsal
 ) -> None:
@@ -436,6 +466,7 @@ def test_times_and_forms_that_cannot_be_read_are_refused(run: Run, rehearsal: Re
     for more, told in (
         (("--since", "30"), "a number needs its unit"),
         (("--until", "yesterday"), "is no time"),
+        (("--since", "yesterday"), "write a length as 7d; or write a day as 2026-01-31"),
         (("--since", "2026-02-01", "--until", "2026-01-01"), "ends before it begins"),
         (("--format", "html"), "sweeper report --format html is not built yet"),
         (("--format", "pdf"), "write one of text, json, csv"),

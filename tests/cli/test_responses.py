@@ -5,7 +5,7 @@ import json
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from sweeper.cli.interruption import Interruptible
 from sweeper.ledger import tables
+from sweeper.service.lines import Line
 from tests.support import command
 from tests.support.command import Run
 from tests.support.rehearsal import Rehearsal
@@ -139,14 +140,14 @@ def test_while_the_clock_is_in_doubt_nothing_more_is_registered_and_what_was_is_
     rehearsal.write(url=database_url)
     rehearsal.url = database_url
     monkeypatch.setattr(intake.register, "__kwdefaults__", {"default_account": None, "batch": 2})
-    admit = intake._admit
+    admit = intake.Desk.admit
 
-    def then_back(*args: Any) -> intake.Batch:
-        kept = admit(*args)
+    def then_back(desk: intake.Desk, page: Sequence[Line]) -> intake.Batch:
+        kept = admit(desk, page)
         rehearsal.change(tables.ledger, last_good_at=4_000_000_000_000_000)
         return kept
 
-    monkeypatch.setattr(intake, "_admit", then_back)
+    monkeypatch.setattr(intake.Desk, "admit", then_back)
     values = [{"id": f"resp_{n}", "created_at": CREATED} for n in range(5)]
     data = written(values)
     result = run("-c", rehearsal.config, "responses", "import", "-", "--json", stdin=data)
@@ -316,6 +317,8 @@ def test_a_response_is_shown_with_what_decides_of_it(run: Run, config: Path) -> 
         "due_at": "2025-12-06T00:00:00.000000Z",
         "deadline_at": "2025-12-07T00:00:00.000000Z",
         "finished_at": None,
+        "closed_by": None,
+        "closed_because": None,
     }
     unmatched = run("-c", config, "responses", "show", "resp_2", "--json").last
     assert (unmatched["policy"], unmatched["due_at"]) == (None, None)

@@ -56,6 +56,22 @@ def test_a_sweep_deletes_what_the_spool_has_just_told(
     assert truth.violations(spooling) == truth.unsettled(spooling) == []
 
 
+def test_a_file_that_is_not_wholly_kept_and_of_use_is_warned_of(
+    run: Run, spooling: Rehearsal, spool: Path
+) -> None:
+    put(spooling, spool, "good.jsonl", count=1)
+    (spool / "bad.jsonl").write_text("no json\n")
+    elsewhere = {"id": "resp_1", "created_at": 1_763_769_600, "account": "mian"}
+    (spool / "mian.jsonl").write_text(json.dumps(elsewhere) + "\n")
+    result = run("-c", spooling.config, "sweep", "--json")
+    told = of_event(logged(result.err), "spool_file_registered")
+    assert [(one["file"], one["level"], one["rejected"], one["no_account"]) for one in told] == [
+        ("bad.jsonl", "warning", 1, 0),
+        ("good.jsonl", "info", 0, 0),
+        ("mian.jsonl", "warning", 0, 1),
+    ]
+
+
 def test_a_dry_run_plans_with_what_the_spool_tells(
     run: Run, spooling: Rehearsal, spool: Path
 ) -> None:
@@ -88,6 +104,7 @@ def test_what_is_unread_keeps_a_sweep_from_being_complete_and_fails_the_check(
             {"file": "half.jsonl", "reason": reason, "unread": True},
             {"file": "notes.txt", "reason": "its name does not end in .jsonl", "unread": False},
         ],
+        "rejected": [],
     }
     lines = run("-c", spooling.config, "status").out.splitlines()
     assert lines[:2] == [
@@ -96,6 +113,43 @@ def test_what_is_unread_keeps_a_sweep_from_being_complete_and_fails_the_check(
     ]
     assert "left in the spool: 1: its name does not end in .jsonl (notes.txt)" in lines
     assert "Nothing is late, stopped or set aside." not in lines
+
+
+def test_lines_that_nobody_registered_fail_the_check_until_their_file_is_removed(
+    run: Run, spooling: Rehearsal, spool: Path
+) -> None:
+    (spool / "a.jsonl").write_text("no json\n")
+    assert run("-c", spooling.config, "sweep").code == 0
+    told = run("-c", spooling.config, "status", "--json")
+    rejected = spool / "done" / "a.jsonl.rejected"
+    assert (told.code, told.last["ok"]) == (3, False)
+    assert told.last["spool"] == {"unread": 0, "left": [], "rejected": [str(rejected)]}
+    words = run("-c", spooling.config, "status").out.splitlines()
+    assert words[:2] == [
+        f"REJECTED: 1 file in {spool}/done holds lines that nobody registered (a.jsonl.rejected)",
+        "  next: mend the lines, put them into the spool again, and remove the .rejected file",
+    ]
+    assert "Nothing is late, stopped or set aside." not in words
+    (spool / "b.jsonl").write_text("no json\n")
+    run("-c", spooling.config, "sweep")
+    assert run("-c", spooling.config, "status").out.startswith(
+        f"REJECTED: 2 files in {spool}/done hold lines that nobody registered"
+        " (a.jsonl.rejected, b.jsonl.rejected)\n"
+    )
+    for one in rejected.parent.glob("*.rejected"):
+        one.unlink()
+    assert run("-c", spooling.config, "status").code == 0
+
+
+def test_where_done_cannot_be_looked_into_nobody_says_that_no_line_was_rejected(
+    run: Run, spooling: Rehearsal, spool: Path
+) -> None:
+    (spool / "done").symlink_to(spool.parent)
+    result = run("-c", spooling.config, "status")
+    assert (result.code, result.out.splitlines()[0]) == (
+        3,
+        "UNREAD: 1 in the spool: the system says: Not a directory (done)",
+    )
 
 
 def test_many_files_are_counted_and_only_some_are_named(

@@ -1,19 +1,23 @@
 """Status tells what is late, stopped, open or set aside, and its exit code is a check."""
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from sweeper.cli import status
 from sweeper.domain.outcome import Breaker
-from sweeper.ledger import tables
+from sweeper.ledger import leases, tables
+from sweeper.ledger.leases import Duty
+from tests.support import command
 from tests.support.command import Run
 from tests.support.rehearsal import OTHER_KEY, YOUNG, Rehearsal
 
 STATUS = {
     "type", "ok", "now", "due", "late", "stopped", "open", "quarantined", "live", "not_live",
     "unmatched", "no_account", "waiting_for_admission", "not_admitted_because", "spool",
-    "last_sweep", "last_finished_sweep",
+    "daemon", "sweeping", "last_sweep", "last_finished_sweep",
 }  # fmt: skip
 SWEEP = {"sweep_id", "started_at", "finished_at", "complete", "stop_reason"}
 
@@ -26,6 +30,7 @@ def test_an_empty_ledger_is_well(run: Run, rehearsal: Rehearsal) -> None:
             "Nothing is late, stopped or set aside.",
             "due now: 0; live: 0",
             "No sweep has run yet.",
+            "no sweeper run is at work",
         ],
     )
     (told,) = run("-c", rehearsal.config, "status", "--json").lines
@@ -41,7 +46,7 @@ def test_after_a_complete_sweep_all_is_well(run: Run, rehearsal: Rehearsal) -> N
     assert set(result.last["last_sweep"]) == SWEEP
     assert result.last["last_sweep"] == result.last["last_finished_sweep"]
     assert result.last["last_sweep"]["complete"] is True
-    assert run("-c", rehearsal.config, "status").out.endswith("and was complete.\n")
+    assert "and was complete.\n" in run("-c", rehearsal.config, "status").out
 
 
 def test_what_is_past_its_deadline_is_late_and_fails_the_check(
@@ -102,7 +107,7 @@ def test_a_stopped_account_fails_the_check_and_names_the_next_step(
         "  next: put a key that is valid where accounts.main says that it is kept; then sweeper"
         " account check main, or simply sweep"
     )
-    assert lines[-1].endswith("was not complete: account main was stopped (credential).")
+    assert lines[-2].endswith("was not complete: account main was stopped (credential).")
     (stop,) = run("-c", rehearsal.config, "status", "--json").last["stopped"]
     assert set(stop) == {"account", "breaker", "since", "detail"}
     assert (stop["account"], stop["breaker"]) == ("main", "credential")
@@ -146,11 +151,112 @@ def test_a_sweep_that_never_ended_and_one_that_left_something_are_told_apart(
 ) -> None:
     rehearsal.responses(2)
     run("-c", rehearsal.config, "sweep", "--max", "1")
-    last = run("-c", rehearsal.config, "status").out.splitlines()[-1]
+    last = run("-c", rehearsal.config, "status").out.splitlines()[-2]
     assert last.endswith("was not complete: something is left.")
     rehearsal.change(tables.sweeps, finished_at=None)
-    last = run("-c", rehearsal.config, "status").out.splitlines()[-1]
-    assert last.endswith("is running, or died.")
+    last = run("-c", rehearsal.config, "status").out.splitlines()[-2]
+    assert last.endswith("Z died.")
+    assert run("-c", rehearsal.config, "status", "--json").last["sweeping"] is False
+
+
+def test_a_sweep_at_work_and_one_that_was_killed_are_told_apart(
+    run: Run, rehearsal: Rehearsal, database_url: str
+) -> None:
+    rehearsal.url = database_url
+    rehearsal.write()
+    rehearsal.responses(1)
+    rehearsal.fault(method="DELETE", delay=60)
+    child = command.start("-c", rehearsal.config, "-q", "sweep")
+    try:
+        rehearsal.wait_for_deletes(1)
+        out = run("-c", rehearsal.config, "status").out
+        assert out.splitlines()[-2].endswith("Z is running.")
+        assert run("-c", rehearsal.config, "status", "--json").last["sweeping"] is True
+    finally:
+        child.kill()
+        child.communicate(timeout=60)
+    # A lease outlasts who held it by its term, which is over here.
+    with rehearsal.database() as db, db.write() as connection:
+        connection.execute(sa.update(tables.leases).values(expires_at=1))
+    out = run("-c", rehearsal.config, "status").out
+    assert out.splitlines()[-2].endswith("Z died.")
+
+
+def test_a_lock_that_is_hidden_leaves_it_open_who_is_at_work(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    rehearsal.responses(1)
+    run("-c", rehearsal.config, "sweep")
+    rehearsal.change(tables.sweeps, finished_at=None)
+    for name in ("lock", "daemon.lock"):
+        lock = rehearsal.folder / f"ledger.db.{name}"
+        lock.unlink(missing_ok=True)
+        lock.symlink_to(os.devnull)
+    told = run("-c", rehearsal.config, "status", "--json").last
+    assert (told["daemon"], told["sweeping"], told["ok"]) == (None, None, True)
+    assert run("-c", rehearsal.config, "status").out.endswith("Z is running, or died.\n")
+
+
+def test_a_daemon_at_work_is_told_and_judges_nothing(run: Run, rehearsal: Rehearsal) -> None:
+    with rehearsal.database() as db, leases.file_lock(db, Duty.DAEMON):
+        result = run("-c", rehearsal.config, "status")
+        assert (result.code, result.out.splitlines()[-1]) == (0, "sweeper run is at work")
+        assert run("-c", rehearsal.config, "status", "--json").last["daemon"] is True
+    assert run("-c", rehearsal.config, "status", "--json").last["daemon"] is False
+
+
+def test_a_sweep_that_a_guard_refused_is_told_until_one_is_not(
+    run: Run, rehearsal: Rehearsal, database_url: str
+) -> None:
+    """Nothing is late yet, and nothing will be deleted either: that must not look well."""
+    rehearsal.url = database_url
+    rehearsal.write(share="0.1")
+    rehearsal.responses(200, age=timedelta(days=14, hours=3))
+    assert run("-c", rehearsal.config, "sweep").code == 14
+    result = run("-c", rehearsal.config, "status")
+    lines = result.out.splitlines()
+    assert result.code == 3
+    assert lines[0].startswith("REFUSED: a guard refused the last sweep, begun at 20")
+    assert lines[0].endswith("Z: nothing was deleted where it refused")
+    assert lines[1] == "  next: sweeper plan"
+    assert "Nothing is late, stopped or set aside." not in lines
+    told = run("-c", rehearsal.config, "status", "--json").last
+    assert (told["ok"], told["last_finished_sweep"]["stop_reason"]) == (False, "guard")
+    # One that has only begun since says nothing else.
+    later = {"id": "x", "started_at": 4_000_000_000_000_000}
+    with rehearsal.database() as db, db.write() as connection:
+        connection.execute(sa.insert(tables.sweeps).values(**later))
+    assert run("-c", rehearsal.config, "status").code == 3
+    with rehearsal.database() as db, db.write() as connection:
+        connection.execute(sa.delete(tables.sweeps).where(tables.sweeps.c.id == "x"))
+    rehearsal.write(share="1.0")
+    assert run("-c", rehearsal.config, "sweep").code == 0
+    assert run("-c", rehearsal.config, "status").code == 0
+
+
+def test_a_sweep_that_did_not_trust_the_clock_is_told(run: Run, rehearsal: Rehearsal) -> None:
+    rehearsal.responses(1, age=timedelta(days=14, hours=3))
+    run("-c", rehearsal.config, "sweep")
+    rehearsal.change(tables.sweeps, complete=0, stop_reason="clock")
+    result = run("-c", rehearsal.config, "status")
+    lines = result.out.splitlines()
+    assert result.code == 3
+    assert lines[0].startswith("CLOCK: the last sweep, begun at 20")
+    assert lines[0].endswith("Z, did not trust the clock: nothing was deleted while it did not")
+    assert lines[1] == "  next: mend the time service; sweeper doctor"
+
+
+def test_a_spool_that_cannot_be_looked_into_is_told(run: Run, rehearsal: Rehearsal) -> None:
+    spool = rehearsal.folder / "spool"
+    rehearsal.write(f'\n[intake]\nspool = "{spool}"\n')
+    result = run("-c", rehearsal.config, "status")
+    lines = result.out.splitlines()
+    assert result.code == 3
+    assert lines[0].startswith(f"UNREAD: the spool {spool} cannot be looked into: ")
+    assert lines[0].endswith("No such file or directory")
+    assert lines[1] == "  next: sweeper doctor"
+    spool.mkdir()
+    assert run("-c", rehearsal.config, "status").code == 0
 
 
 def test_a_missing_or_unusable_ledger_is_an_error_and_no_verdict(

@@ -49,6 +49,29 @@ def test_somebody_is_told_of_a_stop_and_of_what_is_late_and_when_it_is_over(
     assert len(paged.told) == 4
 
 
+def test_somebody_is_told_that_a_guard_refused_the_sweep_until_one_is_let_through(
+    run: Run, rehearsal: Rehearsal, paged: Pager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsal.responses(3)
+    monkeypatch.setenv("SWEEPER__GUARDS__MAX_DELETIONS_PER_SWEEP", "2")
+    assert run("-c", rehearsal.config, "sweep").code == 14
+    (told,) = (one for one in paged.told if one["alarm"] == "account_stopped")
+    assert (told["id"], told["state"], told["responses"]) == ("account_stopped:guard", "open", 3)
+    assert (told["account"], told["next"]) == (None, "sweeper plan")
+    monkeypatch.delenv("SWEEPER__GUARDS__MAX_DELETIONS_PER_SWEEP")
+    assert run("-c", rehearsal.config, "sweep").code == 0
+    assert paged.states.count(("account_stopped:guard", "resolved")) == 1
+
+
+def test_somebody_is_told_that_the_clock_kept_the_sweep_from_deleting(
+    run: Run, rehearsal: Rehearsal, paged: Pager
+) -> None:
+    rehearsal.responses(3)
+    rehearsal.sandbox.call(lambda one: one.clock.advance(600))
+    assert run("-c", rehearsal.config, "sweep").code == 3
+    assert ("account_stopped:clock", "open") in paged.states
+
+
 def test_somebody_is_told_that_what_was_deleted_can_still_be_read(
     run: Run, rehearsal: Rehearsal, paged: Pager
 ) -> None:

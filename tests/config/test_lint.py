@@ -58,6 +58,30 @@ def test_what_is_sound_is_not_warned_of(tmp_path: Path) -> None:
     assert warnings(tmp_path, text) == ""
 
 
+SOUND = ACCOUNT + POLICY.format("a", "{}") + "[alarm]\ncommand = ['{}', 'argument']\n"
+
+
+def test_an_alarm_that_nobody_can_run_is_warned_of(tmp_path: Path) -> None:
+    program = tmp_path / "page"
+    text = SOUND.replace("'{}'", f"'{program}'")
+    missing = f"alarm.command: {program} is no file that can be found, so nobody is called"
+    assert warnings(tmp_path, text) == missing
+    program.mkdir()
+    assert warnings(tmp_path, text) == missing
+    program.rmdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o600)
+    told = f"alarm.command: {program} may not be run, so nobody is called; run: chmod a+x"
+    assert warnings(tmp_path, text) == told
+    program.chmod(0o700)
+    assert warnings(tmp_path, text) == ""
+
+
+def test_the_name_of_a_program_turns_no_terminal_around(tmp_path: Path) -> None:
+    text = SOUND.replace("'{}'", '"/no/\\u202e"')
+    assert "alarm.command: /no/\\u202e is no file" in warnings(tmp_path, text)
+
+
 def test_the_known_providers_and_their_limits_are_those_of_the_profiles() -> None:
     assert set(model.BASE_URLS) == set(profile.PROFILES)
     limits = {name: each.max_rate / 60 for name, each in profile.PROFILES.items() if each.max_rate}

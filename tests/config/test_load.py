@@ -82,7 +82,7 @@ def test_what_is_given_is_taken(read: Write) -> None:
         [schedule]
         cron = " 17  */2 * * MON-fri"
         [alarm]
-        command = ["/bin/page", "it is", "sweeper"]
+        command = ["/bin/sh", "it is", "sweeper"]
         [http]
         listen = "[::]:0"
         behind_proxy = true
@@ -114,7 +114,7 @@ def test_what_is_given_is_taken(read: Write) -> None:
     assert config.ledger_url == "postgresql://sweeper@db/ledger"
     assert config.spool == Path("/var/spool/sweeper")
     assert config.schedule == Schedule(cron="17 */2 * * mon-fri")
-    assert config.alarm == ("/bin/page", "it is", "sweeper")
+    assert config.alarm == ("/bin/sh", "it is", "sweeper")
     assert (config.listen, config.behind_proxy) == (Listen(host="::", port=0), True)
     assert config.guards.max_share_per_sweep == 1.0
     assert config.max_clock_skew == timedelta(seconds=30)
@@ -298,6 +298,10 @@ def test_a_file_that_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_a_file_that_is_nested_beyond_reason_is_refused(read: Write) -> None:
     assert faults(read, "a = " + "[" * 100_000) == ("is nested too deeply",)
+
+
+def test_a_number_beyond_reason_is_refused(read: Write) -> None:
+    assert faults(read, "a = " + "9" * 5_000) == ("holds a number that is too long",)
 
 
 def test_a_file_beyond_a_mebibyte_is_refused(tmp_path: Path) -> None:

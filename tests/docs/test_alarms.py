@@ -12,9 +12,11 @@ from sweeper.domain.outcome import Breaker
 from sweeper.domain.schedule import Missed
 from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.reports import Incident
+from sweeper.ledger.sweeps import SweepRow
 from sweeper.service.alarm import alarms, trouble
 from sweeper.service.alarm import command as alarm_command
 from sweeper.service.alarm.trouble import Kept
+from sweeper.service.daemon import daemon
 from sweeper.service.standing import Late
 from tests.docs import pages
 
@@ -26,6 +28,16 @@ STOPPED = trouble._stopped(
 )
 CONDITIONS = [
     STOPPED,
+    trouble._withheld(
+        SweepRow(
+            id="s",
+            started_at=1,
+            finished_at=2,
+            complete=False,
+            stop_reason="guard",
+            summary=None,
+        )
+    ),
     trouble._late(Late(policy="p", count=1, oldest=timedelta(hours=1))),
     trouble._unknown(1, "d"),
     trouble._incident(Incident(account="main", count=1, readable=1)),
@@ -33,6 +45,7 @@ CONDITIONS = [
 ]
 IDS = {
     "account_stopped:main:credential": "account_stopped:ACCOUNT:BREAKER",
+    "account_stopped:guard": "account_stopped:guard",
     "overdue:p": "overdue:POLICY",
     "overdue": "overdue",
     "incident:main": "incident:ACCOUNT",
@@ -78,6 +91,11 @@ def test_the_times_that_are_told_are_those_of_the_code() -> None:
     assert (alarm_command.LONGEST, alarm_command.GRACE) == (30, 5)
     assert (alarms.AT_ONCE, alarms.AFTER_SWEEP) == (4, 60)
     assert timedelta(hours=1) == REPEAT
+    # Nothing rings when a retry is due: somebody must look.
+    assert "another try at the first look after 1, 2, 4 … minutes, an hour" in PAGE
+    assert "The daemon looks every minute and after each sweep" in PAGE
+    assert timedelta(minutes=1) == alarm._FIRST_RETRY
+    assert daemon._ALARMS == 60
     # What is being told must be over before another process would tell it.
     longest = timedelta(seconds=alarm_command.LONGEST + alarm_command.GRACE)
     assert longest < alarm.TELLING

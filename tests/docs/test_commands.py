@@ -77,6 +77,26 @@ def test_what_is_not_built_is_named() -> None:
         assert context.command.not_built <= named
 
 
+def test_nothing_is_called_not_built_that_is() -> None:
+    section = " ".join(pages.section(PAGE, "Not built yet").split())
+    verbs: set[str] = set()
+    for context in (click.Context(main.group), *_groups()):
+        assert isinstance(context.command, Verbs)
+        verbs |= context.command.not_built
+
+    assert set(re.findall(r"`([a-z]+)`", section)) == verbs
+
+
+def test_every_option_called_not_built_is_refused_so(capsys: pytest.CaptureFixture[str]) -> None:
+    section = " ".join(pages.section(PAGE, "Not built yet").split())
+    options = re.findall(r"`([a-z]+ --[a-z -]+)`", section)
+
+    assert "report --format html" in options
+    for words in options:
+        assert main.run(words.split()) == 2
+        assert f"sweeper {words} is not built yet" in capsys.readouterr().err
+
+
 def test_options_that_are_not_built_are_named() -> None:
     named = pages.section(PAGE, "Not built yet")
     options = {

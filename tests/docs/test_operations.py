@@ -79,6 +79,9 @@ EVENTS: list[event.Event] = [
     event.DaemonStandsBy(detail="d"),
     event.DaemonStopping(signal="SIGTERM", sweeping=True),
     event.DaemonStopped(),
+    event.DaemonFailed(code="ledger", detail="d", hint="h"),
+    event.ConfigurationDoubted(warnings=("w",)),
+    event.SweepWaits(detail="d", retry_seconds=5.0),
     event.ConfigurationReloaded(changed=("policies",)),
     event.ConfigurationRefused(detail="d", faults=("f",)),
     event.RunsMissed(count=1, first=NOW, last=NOW),
@@ -86,7 +89,14 @@ EVENTS: list[event.Event] = [
     event.AlarmTold(alarm="missed_run", state="open", summary="s"),
     event.AlarmUntold(alarm="missed_run", state="open", summary="s", detail="d"),
     event.SpoolFileRegistered(
-        file="a.jsonl", read=1, added=1, completed=0, known=0, skipped=0, rejected=0
+        file="a.jsonl",
+        read=1,
+        added=1,
+        completed=0,
+        known=0,
+        skipped=0,
+        rejected=0,
+        no_account=1,
     ),
     event.SpoolFileLeft(file="a.jsonl", reason="r", unread=True),
     event.SweepFinished(sweep_id="s", complete=True, numbers=SUMMARY.as_json()),
@@ -185,7 +195,7 @@ def test_every_reason_for_not_being_ready_is_told() -> None:
         reason = cell.strip("`").partition(":")[0]
         assert reason in {role.value for role in Role} or f'"{reason}' in source, cell
     returned = set(re.findall(r'(?:yield|return) \[?f?"([a-z_]+)', source))
-    assert len(told) == 11
+    assert len(told) == 12
     assert returned <= {cell.strip("`").partition(":")[0] for cell in told}
 
 

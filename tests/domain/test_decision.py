@@ -198,6 +198,7 @@ def test_unmatched_is_never_due(facts: Facts, now: datetime, policies: tuple[Pol
             (
                 f"Due since 2026-11-22T10:00:00Z {BY};"
                 " tried again at 2026-11-22T10:05:00Z (not visible)."
+                " It was not found, which does not prove yet that it is deleted."
             ),
         ),
         ({"next_try_at": NOW}, Verdict.DUE, None),
@@ -246,6 +247,11 @@ def test_unmatched_is_never_due(facts: Facts, now: datetime, policies: tuple[Pol
             "Gone (already absent).",
         ),
         ({"state": State.GONE}, Verdict.GONE, "Gone."),
+        (
+            {"state": State.GONE, "outcome": "closed"},
+            Verdict.CLOSED,
+            "Closed by a person; that it is deleted is not proved.",
+        ),
     ],
 )
 def test_the_sentence_says_which_policy_decides_and_what_keeps_it(
@@ -255,6 +261,35 @@ def test_the_sentence_says_which_policy_decides_and_what_keeps_it(
 
     assert found.verdict is verdict
     assert sentence is None or found.sentence == sentence
+
+
+@pytest.mark.parametrize(
+    "outcome, words",
+    [
+        (
+            "still_present",
+            " An incident: the provider said that it deleted it, and it could still be read.",
+        ),
+        (
+            "unconfirmed",
+            " The last answer proves neither that it is deleted nor that it is not.",
+        ),
+        ("not_visible", " It was not found, which does not prove yet that it is deleted."),
+        (
+            "failing",
+            " The last try failed: nobody answered, or the provider could not do it then.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("state", [State.LIVE, State.CLAIMED, State.VERIFYING, State.QUARANTINED])
+def test_what_the_last_try_found_is_said_in_every_state_but_gone(
+    outcome: str, words: str, state: State
+) -> None:
+    before = decide(replace(DUE, state=state), POLICIES, NOW)
+    after = decide(replace(DUE, state=state, outcome=outcome), POLICIES, NOW)
+
+    assert after.sentence == before.sentence + words
+    assert after.verdict is before.verdict
 
 
 def test_what_is_set_aside_still_has_its_deadline() -> None:

@@ -55,6 +55,12 @@ def test_nothing_begins_before_the_first_response(since: str) -> None:
         ("30d", "7d", "is no time"),
         ("30d", "1763769600", "is no time"),
         ("30d", "yesterday", "is no time"),
+        (
+            "yesterday",
+            None,
+            "^'yesterday' is no time: write a length as 7d; or write a day as 2026",
+        ),
+        ("0d", None, "is no time: write a length as 7d; or write a day as 2026"),
         ("30d", "٢٠٢٦-01-01", "is no time"),
     ],
 )
@@ -63,3 +69,11 @@ def test_what_is_doubtful_is_refused_with_what_would_be_right(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         period.read(since, until, NOW)
+
+
+@pytest.mark.parametrize("since", ["yesterday", "", "0d", "+7d", "30", "x" * 200])
+def test_nobody_who_asks_for_a_day_is_offered_forever(since: str) -> None:
+    with pytest.raises(ValueError, match="write a day as") as caught:
+        period.read(since, None, NOW)
+
+    assert "forever" not in str(caught.value)

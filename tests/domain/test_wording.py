@@ -26,3 +26,15 @@ def test_one_is_not_many() -> None:
     assert wording.counted(1) == "1 response"
     assert wording.counted(0) == "0 responses"
     assert wording.counted(2000, "live ") == "2,000 live responses"
+
+
+@pytest.mark.parametrize(
+    "reason, text",
+    [
+        ("account:main:not_found", "account main was stopped (not found)"),
+        ("guard", "a guard refused it"),
+        ("something new", "something new"),
+    ],
+)
+def test_why_a_sweep_stopped_is_told_in_words(reason: str, text: str) -> None:
+    assert wording.stopped(reason) == text

@@ -212,3 +212,15 @@ class TestAWatch:
             clock.slept = timedelta(minutes=11)  # too long ago to speak against it any more
             watch.saw("near", clock.wall() + timedelta(seconds=1))
             assert watch.doubt(connection, "near") is None
+
+    def test_a_clock_that_was_mended_since_the_last_sweep_raises_no_doubt_in_the_next(
+        self, sqlite_database: Database
+    ) -> None:
+        clock = Moved()
+        watch = ClockWatch(clock=clock, skew=timedelta(minutes=2), trust_local=False)
+        watch.planned()
+        clock.set = timedelta(minutes=30)
+        with sqlite_database.read() as connection:
+            assert watch.doubt(connection) is not None
+            watch.begun()
+            assert watch.doubt(connection) is None

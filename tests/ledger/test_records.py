@@ -15,7 +15,7 @@ from sweeper.evidence.record import RecordType
 from sweeper.ledger import database as ledger_database
 from sweeper.ledger import records, tables
 from sweeper.ledger.database import Database
-from sweeper.ledger.records import Entry
+from sweeper.ledger.records import Entry, Said
 from tests.support import invariants
 from tests.support.registered import admit, registration, rows
 
@@ -153,6 +153,24 @@ def test_a_reason_stands_beside_the_log_and_its_hash_in_it(database: Database) -
         assert body["account"] == "main"
     assert told[0]["reason_sha256"] != told[1]["reason_sha256"]
     assert "nal" not in "".join(row["body"] for row in rows(database, tables.records))
+
+
+def test_who_gave_which_reason_is_read_from_the_records_that_have_one(database: Database) -> None:
+    append(database, entry(breaker="b"))
+    with database.write() as connection:
+        for user, sudo_user in (("root", "alice"), ("bob", None), ("eve", None)):
+            records.append_with_reason(
+                connection,
+                RecordType.BREAKER_CLOSED,
+                {"actor": {"user": user, "sudo_user": sudo_user}},
+                reason=f"{user} said so",
+                now=LATE,
+            )
+    with database.read() as connection:
+        assert records.said(connection, [1, 2, 3, 99]) == {
+            2: Said(user="root", sudo_user="alice", reason="root said so"),
+            3: Said(user="bob", sudo_user=None, reason="bob said so"),
+        }
 
 
 @pytest.mark.parametrize("reason", ["a\udcffb", "a\0b"], ids=["surrogate", "nul"])

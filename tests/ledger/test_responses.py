@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from sweeper import errors
 from sweeper.domain import moment
+from sweeper.domain.outcome import Outcome
 from sweeper.domain.response import State
 from sweeper.ledger import accounts, responses, tables
 from sweeper.ledger.database import Database
@@ -328,6 +329,45 @@ def test_what_is_set_aside_or_gone_waits_for_no_moment(database: Database) -> No
     put(database, "resp_0", state="quarantined", quarantine_reason="r", next_try_at=30)
     put(database, "resp_1", state="gone", outcome="closed", finished_at=1, next_try_at=30)
     assert next_moment(database, 0) is None
+
+
+OPEN = ("still_present", "unconfirmed", "not_visible", "failing", "rejected")
+
+
+@pytest.mark.parametrize("outcome", OPEN)
+def test_what_was_found_last_is_listed_in_every_state_but_gone(
+    database: Database, outcome: str
+) -> None:
+    admit(database, *(registration(f"resp_{n}") for n in range(8)))
+    put(database, "resp_0", outcome=outcome)
+    put(database, "resp_1", outcome=outcome, state="claimed", token="t")
+    put(database, "resp_2", outcome=outcome, state="verifying", yes_at=1)
+    put(database, "resp_3", outcome=outcome, state="quarantined", quarantine_reason="r")
+    put(database, "resp_4", outcome=next(one for one in OPEN if one != outcome))
+    put(database, "resp_5", outcome="deleted", yes_at=1, state="gone", finished_at=1)
+    put(database, "resp_6", state="verifying", yes_at=1)
+    with database.read() as connection:
+        every = responses.tried(connection, Outcome(outcome))
+        first = responses.tried(connection, Outcome(outcome), limit=3)
+        live = responses.tried(connection, Outcome(outcome), state=State.LIVE)
+        ours = responses.tried(connection, Outcome(outcome), account="main")
+        elsewhere = responses.tried(connection, Outcome(outcome), account="other")
+        found = responses.by_keys(connection, every)
+        deleted = responses.list(connection, outcome=Outcome.DELETED)
+    assert names(found) == ["resp_0", "resp_1", "resp_2", "resp_3"]
+    assert (first, live, elsewhere, ours) == (every[:3], every[:1], [], every)
+    assert names(deleted) == ["resp_5"]
+
+
+def test_what_was_found_last_is_listed_without_walking_the_rest(sqlite_database: Database) -> None:
+    admit(sqlite_database, *(registration(f"resp_{n}") for n in range(3)))
+    put(sqlite_database, "resp_1", outcome="still_present")
+    with explained.statements(sqlite_database) as steps, sqlite_database.read() as connection:
+        found = responses.by_keys(connection, responses.tried(connection, Outcome.STILL_PRESENT))
+    assert names(found) == ["resp_1"]
+    assert [step for step in steps if "ix_responses_open" in step]
+    assert "SCAN responses" not in steps
+    assert not [step for step in steps if "(rowid>" in step]
 
 
 def test_a_stopped_account_waits_for_a_person_and_not_for_a_moment(database: Database) -> None:

@@ -118,3 +118,38 @@ def test_of_a_span_all_sweeps_are_told_that_touch_it_and_came_to_their_end(
             )
     with database.read() as connection:
         assert sweeps.finished_between(connection, 30, 60) == [(25, 30), (40, 50), (60, 90)]
+
+
+def test_what_a_clock_that_was_ahead_has_dated_comes_before_what_begins_now(
+    database: Database,
+) -> None:
+    with database.write() as connection:
+        for name, began, ended in (("right", 10, 20), ("ahead", 900, 990), ("died", 950, None)):
+            connection.execute(
+                sa.insert(tables.sweeps).values(id=name, started_at=began, finished_at=ended)
+            )
+        sweeps.redate(connection, now=50)
+        sweeps.begin(connection, "new", now=50)
+    assert {
+        row["id"]: (row["started_at"], row["finished_at"]) for row in rows(database, tables.sweeps)
+    } == {
+        "right": (10, 20),
+        "ahead": (49, 49),
+        "died": (49, None),
+        "new": (50, None),
+    }
+    assert latest(database)[0].id == "new"
+
+
+def test_one_that_was_interrupted_is_no_run_that_came_to_its_own_end(database: Database) -> None:
+    with database.write() as connection:
+        for name, began, why in (("whole", 10, None), ("cut", 30, "interrupted")):
+            connection.execute(
+                sa.insert(tables.sweeps).values(
+                    id=name, started_at=began, finished_at=began + 5, stop_reason=why
+                )
+            )
+    with database.read() as connection:
+        assert sweeps.finished_between(connection, 0, 99) == [(10, 15)]
+        (found,) = sweeps.latest(connection, finished=True, by_itself=True)
+    assert found.id == "whole"

@@ -614,10 +614,22 @@ class TestEveryDecision:
 
     def test_is_refused_when_it_is_gone(self, desk: Desk, decide: Callable[[Desk], Any]) -> None:
         desk.know("resp_1")
-        desk.close("resp_1")
+        (claim,) = lent.take(desk.db, "resp_1")
+        lent.settle(desk.db, [lent.settled(claim, lent.DELETED, answer="yes")])
         before = desk.everything()
         with pytest.raises(errors.DecisionRefused, match="resp_1 is gone"):
             decide(desk)
+        assert desk.everything() == before
+
+    def test_is_refused_when_it_is_closed_which_is_not_called_gone(
+        self, desk: Desk, decide: Callable[[Desk], Any]
+    ) -> None:
+        desk.know("resp_1")
+        desk.close("resp_1")
+        before = desk.everything()
+        with pytest.raises(errors.DecisionRefused, match="resp_1 is closed already") as caught:
+            decide(desk)
+        assert "gone" not in str(caught.value)
         assert desk.everything() == before
 
     def test_of_an_unknown_response_is_refused(

@@ -125,5 +125,5 @@ def left(happened: Iterable[Event]) -> dict[str, tuple[str, bool]]:
 
 
 def tally(**numbers: int) -> dict[str, int]:
-    names = ("read", "added", "completed", "known", "skipped", "rejected")
+    names = ("read", "added", "completed", "known", "skipped", "rejected", "no_account")
     return {name: numbers.get(name, 0) for name in names}

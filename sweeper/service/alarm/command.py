@@ -73,12 +73,15 @@ async def _end(process: Process, grace: float) -> None:
                 await process.wait()
     finally:
         _signal(process, signal.SIGKILL)
-    await process.wait()
+    # What runs as another user may not be ended by us, and is left behind.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(grace):
+            await process.wait()
 
 
 def _signal(process: Process, number: signal.Signals) -> None:
     # Its session makes it the leader of a group of the same number.
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
 

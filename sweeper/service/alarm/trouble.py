@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from sweeper.config.settings import Config
 from sweeper.domain import display, moment, remedy, wording
@@ -14,10 +15,22 @@ from sweeper.ledger import accounts, backlog, registrations, reports, residue, r
 from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.database import Database
 from sweeper.ledger.reports import Incident
+from sweeper.ledger.sweeps import SweepRow
 from sweeper.service import assembly, standing
 from sweeper.service.standing import Late
 
 _NO_TIME = timedelta(0)
+_WITHHELD: Final = {
+    "guard": (
+        "a guard refused the last sweep, begun at {began}: nothing was deleted where it refused",
+        "sweeper plan",
+    ),
+    "clock": (
+        "the last sweep, begun at {began}, did not trust the clock, and stopped deleting",
+        "mend the time service; sweeper doctor",
+    ),
+}
+"""What a sweep of which no account is to blame withheld, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +57,7 @@ def found(config: Config, db: Database) -> Sequence[Condition]:
     conditions = [_late(one) for one in standing.late(db, ruled, now)]
     if doubt is not None:
         conditions.append(_unknown(waiting, doubt))
+    conditions.extend(_withheld(row) for row in finished if row.stop_reason in _WITHHELD)
     conditions.extend(_incident(one) for one in incidents)
     for stop in stops:
         # Nothing is sent to an account that is not configured; what is late there is told as such.
@@ -103,6 +117,33 @@ def _stopped(stop: OpenBreaker, kept: Kept) -> Condition:
             "oldest_seconds": _seconds(kept.oldest) if kept.count else None,
         },
     )
+
+
+def _withheld(row: SweepRow) -> Condition:
+    """A stop of everything: no account is named, and how long it has lasted is not counted."""
+    reason = row.stop_reason or ""
+    summary, then = _WITHHELD[reason]
+    left = _left(row)
+    kept = f"; {wording.counted(left)} left" if left else ""
+    return Condition(
+        id=f"{Kind.ACCOUNT_STOPPED}:{reason}",
+        kind=Kind.ACCOUNT_STOPPED,
+        summary=summary.format(began=_instant(moment.from_us(row.started_at))) + kept,
+        next=then,
+        fields={
+            "account": None,
+            "breaker": None,
+            "detail": reason,
+            "responses": left,
+            "oldest_seconds": None,
+        },
+    )
+
+
+def _left(row: SweepRow) -> int | None:
+    """How much was left that no hold keeps; None where the sweep could not count it."""
+    remaining, held = (dict(row.summary or {}).get(name) for name in ("remaining", "held"))
+    return remaining - held if isinstance(remaining, int) and isinstance(held, int) else None
 
 
 def _late(late: Late) -> Condition:

@@ -53,9 +53,13 @@ class Daemon:
         Signals are ignored from then on: none can turn a good end into another.
         """
         self._listen()
+        self._tell_doubts()
         others = {"reload": self._reloads(), "watchdog": self._watchdog(), **self.beside}
         try:
             await supervision.together(self._serve(), others, died=self._died)
+        except Exception as fault:
+            self.around.emit(_failed(fault))
+            raise
         finally:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
@@ -71,24 +75,27 @@ class Daemon:
         for number in _SIGNALS:
             signal.signal(number, hear)
 
-    def _end(self, number: int) -> None:
-        if not self._ending.is_set():
-            name, sweeping = signal.Signals(number).name, self.vitals.sweeping
-            self.around.emit(event.DaemonStopping(signal=name, sweeping=sweeping))
-            self.around.notifier.stopping("finishing what is in flight" if sweeping else "ending")
-        self._stop()
+    def _tell_doubts(self) -> None:
+        if self.config.warnings:
+            self.around.emit(event.ConfigurationDoubted(warnings=self.config.warnings))
 
-    def _stop(self) -> None:
-        """End; asked again while a sweep ends, in haste."""
+    def _end(self, number: int) -> None:
+        """End; told so again, in haste."""
+        name, sweeping = signal.Signals(number).name, self.vitals.sweeping
+        hurry = self._ending.is_set()
+        self.around.emit(event.DaemonStopping(signal=name, sweeping=sweeping, hurried=hurry))
+        self.around.notifier.stopping("finishing what is in flight" if sweeping else "ending")
+        self._stop(hurry=hurry)
+
+    def _stop(self, *, hurry: bool) -> None:
         self.vitals.role = Role.STOPPING
         self._ending.set()
         if self._rounds is not None:
-            self._rounds.end()
+            self._rounds.end(hurry=hurry)
 
     def _died(self) -> None:
         self.doom()
-        self._stop()
-        self._stop()
+        self._stop(hurry=True)
 
     async def _serve(self) -> None:
         """Have the post and sweep, or stand by until it is free."""
@@ -106,7 +113,7 @@ class Daemon:
                     self._rounds = None
                     await post.leave()
                 continue
-            if not is_told:
+            if not is_told and self.vitals.failing is None:
                 is_told = True
                 self._stand_by()
             with suppress(TimeoutError):
@@ -116,14 +123,25 @@ class Daemon:
     async def _takes(self, post: Post) -> bool:
         """Try to take the post; a ledger that is away for a moment is tried again later."""
         try:
-            return await post.take()
+            taken = await post.take()
         except errors.LedgerReplaced:
             raise
         except errors.LedgerError as fault:
             if self.vitals.role is Role.STARTING:
                 raise
+            if self.vitals.failing is None:
+                self.around.emit(
+                    event.SweepFailed(
+                        code=fault.code,
+                        detail=fault.message,
+                        hint=fault.hint,
+                        retry_seconds=_STANDS_BY,
+                    )
+                )
             self.vitals.failing = fault.message
             return False
+        self.vitals.failing = None
+        return taken
 
     def _stand_by(self) -> None:
         self.vitals.role = Role.STANDBY
@@ -183,10 +201,10 @@ class Daemon:
         """Pass on that the loop that sweeps has got on since the last sign of life, if it has."""
         notifier, pulse, told = self.around.notifier, self.vitals.pulse, -1
         while True:
+            await asyncio.sleep(notifier.interval)
             if pulse.beats != told:
                 notifier.alive()
             told = pulse.beats
-            await asyncio.sleep(notifier.interval)
 
     async def _reloads(self) -> None:
         while True:
@@ -211,6 +229,20 @@ class Daemon:
         self.reloaded(new)
         if self._rounds is not None:
             now = reload.binds_a_running_sweep(sections)
-            await self._rounds.adopt(new, sections, now=now)
+            self._rounds.adopt(new, sections, now=now)
         self.around.emit(event.ConfigurationReloaded(changed=sections))
-        self.around.notifier.ready("configuration taken up")
+        self._tell_doubts()
+        taken, rounds = "configuration taken up", self._rounds
+        self.around.notifier.ready(taken if rounds is None else rounds.status(taken))
+        if rounds is not None:
+            # Where the ledger cannot take it now, the next sweep sees to it.
+            with suppress(errors.LedgerError):
+                await rounds.keep_schedule()
+
+
+def _failed(fault: Exception) -> event.DaemonFailed:
+    """Of a fault that nobody foresaw only the kind is told: its text may hold anything."""
+    if isinstance(fault, errors.SweeperError):
+        return event.DaemonFailed(code=fault.code, detail=fault.message, hint=fault.hint)
+    detail = f"{type(fault).__name__}, which is a fault of sweeper's"
+    return event.DaemonFailed(code="internal", detail=detail, hint=None)

@@ -28,7 +28,6 @@ _PROBE_EVERY: Final = 1.0
 _SURVEY_EVERY: Final = 15.0
 _TEXT_EVERY: Final = 1.0
 """Seconds for which what was found is told again: whoever asks all the time slows no sweep."""
-_CLOCK: Final = "clock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +149,9 @@ class Health:
         for account, breaker in probed.stopped:
             if account in self._names:
                 yield f"account_stopped:{account}:{breaker.value}"
-        if probed.last_stop_reason == _CLOCK:
-            yield _CLOCK
+        match probed.last_stop_reason:
+            case "guard" | "clock" as reason:
+                yield reason
 
     async def _overdue(self) -> Sequence[str]:
         try:

@@ -16,21 +16,22 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastSweeps:
-    """The newest sweep, and the newest that came to its end; None where there is none."""
+    """The newest sweep, and the newest that came to an end of its own; None where there is none."""
 
     newest: SweepRow | None
     finished: SweepRow | None
 
     @property
-    def died(self) -> bool:
-        """Whether the newest one came to no end, or is still at work."""
-        return self.newest is not None and self.newest.finished_at is None
+    def was_cut_short(self) -> bool:
+        """Whether the newest one died, was told to end, or is still at work."""
+        one = self.newest
+        return one is not None and (one.finished_at is None or _is_interrupted(one))
 
 
 def last_sweeps(db: Database) -> LastSweeps:
     with db.read() as connection:
         newest = sweeps.latest(connection)
-        finished = sweeps.latest(connection, finished=True)
+        finished = sweeps.latest(connection, finished=True, by_itself=True)
     return LastSweeps(
         newest=newest[0] if newest else None, finished=finished[0] if finished else None
     )
@@ -55,3 +56,7 @@ def next_try(db: Database, after: int) -> datetime | None:
     with db.read() as connection:
         at = responses.next_moment(connection, after)
     return None if at is None else moment.from_us(at)
+
+
+def _is_interrupted(one: SweepRow) -> bool:
+    return one.stop_reason == sweeps.INTERRUPTED

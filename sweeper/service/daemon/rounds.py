@@ -16,7 +16,7 @@ from sweeper.domain.secret import Secret
 from sweeper.engine.account import Emit, Measure
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.sweep import Ended, Sweep
-from sweeper.ledger import schedules, schema
+from sweeper.ledger import schedules, schema, sweeps
 from sweeper.ledger.database import Database
 from sweeper.service import assembly, schedule, sweeping
 from sweeper.service.assembly import Workshop
@@ -29,8 +29,13 @@ _BUSY: Final = 5.0
 """Seconds between two tries, while somebody else's sweep is at work on the ledger."""
 _WAITS: Final = (5.0, 15.0, 60.0)
 """Seconds between the tries after a fault of the ledger; the last one again and again."""
-_REST: Final = timedelta(seconds=1)
-"""The least time between two sweeps for retries; at least as long as the last sweep took."""
+_PAUSE: Final = timedelta(seconds=1)
+_LONGEST_PAUSE: Final = timedelta(minutes=1)
+"""The least time between two sweeps for retries, and what it grows to while they go on."""
+_TAKING_IN: Final = frozenset({"intake", "accounts", "guards"})
+"""Sections by which files of the spool are taken in."""
+_LASTING: Final = (errors.LedgerReplaced, errors.SchemaMismatch)
+"""Faults that no later sweep can mend."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,6 +72,9 @@ class Rounds:
     _bells: Bells = field(init=False)
     _sweep: Sweep | None = None
     _began: datetime | None = None
+    _superseded: bool = False
+    _whys: set[str] = field(default_factory=set)
+    _pause: timedelta = _PAUSE
     _tries: int = 0
     _told_until: datetime = _EPOCH
     _untold: Missed | None = None
@@ -78,20 +86,21 @@ class Rounds:
         self._recorder = Recorder(self.db, self.vitals.pulse)
         self._bells = Bells(self.ring)
 
-    def ring(self, _why: str) -> None:
+    def ring(self, why: str) -> None:
+        self._whys.add(why)
         self._rung.set()
 
-    def end(self) -> None:
-        """Sweep no more; a running sweep lets what is in flight finish, a second time in haste."""
+    def end(self, *, hurry: bool = False) -> None:
+        """Sweep no more; a running sweep lets what is in flight finish, for how long it may."""
         self._ended.set()
         self._rung.set()
         if self._sweep is not None:
-            self._sweep.stop("interrupted")
+            self._sweep.stop(sweeps.INTERRUPTED, hurry=hurry)
 
     async def run(self) -> None:
         """Sweep until told to end; raises what no later sweep can mend."""
         try:
-            await self._begin()
+            await self._begin_when_possible()
             while not self._ended.is_set():
                 await self._rest()
                 if not self._ended.is_set():
@@ -100,19 +109,22 @@ class Rounds:
             self._bells.stop()
             await asyncio.to_thread(self._recorder.close)
 
-    async def adopt(self, config: Config, sections: Sequence[str], *, now: bool) -> None:
-        """Go by another configuration from the next sweep on; `now` ends the one that runs."""
+    def adopt(self, config: Config, sections: Sequence[str], *, now: bool) -> None:
+        """Go by another configuration from the next sweep on; `now` begins it at once."""
         self.config = config
         before, new = self._shop, self._workshop(config)
         self._shop = replace(new, pacers=before.pacers, waited=before.waited)
+        if _TAKING_IN.isdisjoint(sections):
+            self._shop = replace(self._shop, intake=before.intake)
         if "schedule" in sections:
             self._bells.follow(config.schedule)
             self.vitals.next_sweep_at = self._bells.next_at
-            with suppress(errors.LedgerError):
-                await self._keep_schedule()
-        if now and self._sweep is not None:
-            self._sweep.stop("interrupted")
+        if now:
+            # A sweep that is only being opened was given the configuration before.
+            self._superseded = True
             self.ring("reloaded")
+            if self._sweep is not None:
+                self._sweep.stop(sweeps.INTERRUPTED)
 
     async def take_in(self) -> None:
         """Take in what lies in the spool, between sweeps or beside one."""
@@ -139,18 +151,30 @@ class Rounds:
         """The runs since the last finished sweep that did not happen, up to the one at work."""
         return await asyncio.to_thread(recollection.missed, self.db, self._began or _now())
 
+    async def _begin_when_possible(self) -> None:
+        while not self._ended.is_set():
+            try:
+                await self._begin()
+            except _LASTING:
+                raise
+            except errors.LedgerError as fault:
+                self._failed(fault)
+                await self._rest()
+            else:
+                return
+
     async def _begin(self) -> None:
         """Catch up with what should have run while nobody was there."""
         missed = await self.missed()
         now = _now()
         last = await asyncio.to_thread(recollection.last_sweeps, self.db)
-        await self._keep_schedule()
+        await self.keep_schedule()
         self._bells.start(self.config.schedule)
         self.vitals.next_sweep_at = self._bells.next_at
         self._stopped = await asyncio.to_thread(recollection.stops, self.db)
         self._tell_started(missed)
-        if last.finished is None or last.died:
-            self.ring("first, or after a crash")
+        if last.finished is None or last.was_cut_short:
+            self.ring("first, or after one that came to no end of its own")
             return
         since = moment.from_us(last.finished.started_at)
         if any(schedule.times(self.config.schedule, since, now)):
@@ -165,7 +189,7 @@ class Rounds:
                 next_sweep_at=self._bells.next_at,
             )
         )
-        self.around.notifier.ready(self._status("started"))
+        self.around.notifier.ready(self.status("started"))
         self._tell_missed(missed)
 
     async def _rest(self) -> None:
@@ -177,23 +201,27 @@ class Rounds:
                 async with asyncio.timeout(self.around.notifier.interval):
                     await self._rung.wait()
         self._rung.clear()
+        whys, self._whys = self._whys, set()
+        # Where many fail for long, each with a time of its own, a sweep for each would be too many.
+        again = whys == {schedule.NEXT_TRY}
+        self._pause = min(_LONGEST_PAUSE, 2 * self._pause) if again else _PAUSE
 
     async def _round(self) -> None:
         """One sweep; a fault that may pass rings again a little later."""
         try:
+            await self.keep_schedule()
             self._tell_missed(await self.missed())
-            ended = await self._swept()
-        except (errors.LedgerReplaced, errors.SchemaMismatch):
+            await self._finished(await self._swept())
+        except _LASTING:
             raise
-        except errors.LedgerError as fault:
+        except (errors.LedgerError, errors.ConfigurationError) as fault:
             self._failed(fault)
-        else:
-            await self._finished(ended)
         self.looked.set()
 
     async def _swept(self) -> Ended:
         await asyncio.to_thread(schema.check, self.db)
         config, shop = self.config, replace(self._shop, emit=self._heard)
+        self._superseded = False
         keys = await asyncio.to_thread(assembly.read_keys, config, self.around.environ)
         self.around.redact(key for key in keys.values() if isinstance(key, Secret))
         bounds = assembly.scope(config)
@@ -202,8 +230,8 @@ class Rounds:
             self.vitals.sweeping = True
             self.around.notifier.status("sweeping")
             try:
-                if self._ended.is_set():
-                    sweep.stop("interrupted")
+                if self._ended.is_set() or self._superseded:
+                    sweep.stop(sweeps.INTERRUPTED)
                 return await sweep.run()
             finally:
                 self._sweep, self._began = None, None
@@ -218,32 +246,29 @@ class Rounds:
         match ended.fault:
             case None:
                 pass
-            case errors.LedgerReplaced() | errors.SchemaMismatch():
-                raise ended.fault
-            case errors.LedgerError():
-                self._failed(ended.fault)
-                return
             case errors.ConfigurationError():
                 self._tell_failed(ended.fault, None)
             case _:
                 raise ended.fault
         self._tries, self.vitals.failing = 0, None
         self.vitals.unread_spool_files = ended.summary.unread_spool_files
-        self.around.notifier.status(self._status(_result(ended)))
+        self.around.notifier.status(self.status(_result(ended)))
         stopped = await asyncio.to_thread(recollection.stops, self.db)
         if self._stopped - stopped - self._lifted:
             self.ring("stop lifted")
         self._stopped = stopped
         took = ended.summary.finished_at - ended.summary.started_at
         since = ended.worked_until or ended.summary.started_at
-        await self._ring_for_next_try(moment.to_us(since), max(took, _REST))
+        await self._ring_for_next_try(moment.to_us(since), max(took, self._pause))
 
-    def _failed(self, fault: errors.LedgerError) -> None:
+    def _failed(self, fault: errors.SweeperError) -> None:
         """Try again soon; of somebody else's sweep only the first try is told."""
         is_busy = isinstance(fault, errors.LedgerBusy)
         wait = _BUSY if is_busy else _WAITS[min(self._tries, len(_WAITS) - 1)]
-        if not is_busy or self._tries == 0:
+        if not is_busy:
             self._tell_failed(fault, wait)
+        elif self._tries == 0:
+            self.around.emit(event.SweepWaits(detail=fault.message, retry_seconds=wait))
         self._tries += 1
         self.vitals.failing = None if is_busy else fault.message
         asyncio.get_running_loop().call_later(wait, self.ring, "after a fault")
@@ -264,12 +289,14 @@ class Rounds:
 
     async def _ring_for_next_try(self, after: int, rest: timedelta) -> None:
         """Ring at the earliest moment at which something is tried again or verified."""
-        with suppress(errors.LedgerError):
+        try:
             at = await asyncio.to_thread(recollection.next_try, self.db, after)
-            soonest = _now() + rest
-            self._bells.once(None if at is None else max(at, soonest))
+        except errors.LedgerError:
+            at, rest = _now(), _LONGEST_PAUSE  # nobody knows: then soon
+        self._bells.once(None if at is None else max(at, _now() + rest))
 
-    def _status(self, what: str) -> str:
+    def status(self, what: str) -> str:
+        """What the service manager shows: this, and when the schedule asks for a sweep."""
         at = self._bells.next_at
         told = "never" if at is None else at.strftime("%Y-%m-%d %H:%M:%SZ")
         return f"{what}; next sweep: {told}"
@@ -279,7 +306,10 @@ class Rounds:
         made = sweeping.workshop(config, self.db, around.emit, measure=around.measure)
         return replace(made, waits=around.waits, pulse=self.vitals.pulse)
 
-    async def _keep_schedule(self) -> None:
+    async def keep_schedule(self) -> None:
+        """Note in the ledger since when the schedule is in force, unless it is known."""
+        if self._ended.is_set():
+            return
         now, kept = moment.to_us(_now()), self.config.schedule
         await self._recorder.write(lambda c: schedules.keep(c, kept, now=now), is_work=False)
 

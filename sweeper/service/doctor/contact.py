@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sweeper import errors
 from sweeper.config import secret
-from sweeper.config.settings import Account, Config
+from sweeper.config.settings import Account, Config, KeyPlace
 from sweeper.domain import remedy
 from sweeper.domain.outcome import Breaker
 from sweeper.domain.secret import Secret
@@ -16,7 +16,16 @@ from sweeper.service.stewardship import Checked
 
 
 def key(account: Account, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether an account's key can be read; nothing of it is told."""
+    """Whether an account's key can be read; nothing of it is told.
+
+    A key that systemd hands to the service is nowhere else, which is no fault.
+    """
+    if _is_only_the_services(account, environ):
+        told = f"{account.key_source} is given to the service alone, so neither it nor the way to"
+        told += " the provider was looked at"
+        then = "look as the service does, with systemd-run: docs/deploy.md, Commands by hand"
+        yield warning(Check.KEY, told, then, account.name)
+        return
     try:
         secret.read_key(account, environ)
     except errors.SecretError as error:
@@ -24,6 +33,11 @@ def key(account: Account, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield fault(Check.KEY, error.message, then, account.name)
         return
     yield ok(Check.KEY, f"there is a key in {account.key_source}", account.name)
+
+
+def _is_only_the_services(account: Account, environ: Mapping[str, str]) -> bool:
+    is_credential = account.key_source.place is KeyPlace.CREDENTIAL
+    return is_credential and not environ.get("CREDENTIALS_DIRECTORY")
 
 
 def account(

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from sweeper import errors
+from sweeper.config import lint
+from sweeper.config import load as load_config
 from sweeper.config.settings import Config
 from sweeper.ledger.database import Database
 from sweeper.service import assembly
@@ -12,6 +14,8 @@ from sweeper.service.doctor import contact, premises, regularity, soundness
 from sweeper.service.doctor.findings import Check, Finding, fault, guarded, ok, warning
 
 _CHECK = "sweeper check"
+_TOLD_APART = (load_config.OPEN, lint.NO_CREDENTIALS, "alarm.command: ")
+"""Warnings of what is looked at more closely further down."""
 
 
 def examine(
@@ -45,10 +49,11 @@ def examine(
 
 
 def _configuration(config: Config) -> Iterator[Finding]:
-    for one in config.warnings:
+    own = [one for one in config.warnings if not any(each in one for each in _TOLD_APART)]
+    for one in own:
         yield warning(Check.CONFIGURATION, one, f"edit {config.path}, then {_CHECK}")
     yield from premises.configuration(config.path)
-    if not config.warnings:
+    if not own:
         yield ok(Check.CONFIGURATION, f"{config.path} can be used")
 
 
@@ -64,7 +69,7 @@ def _looks(
         yield from guarded(Check.PERMISSIONS, partial(premises.key, each), each.name)
     for each in () if offline else config.accounts:
         if db is None:
-            told = "the provider was not asked, for there is no ledger to keep the answer"
+            told = "the provider was not asked, for its answer is kept in the ledger"
             yield warning(Check.ACCOUNT, told, "mend the ledger first", each.name)
         else:
             control = partial(contact.account, config, db, each, environ)

@@ -1,10 +1,12 @@
 """Look at the places on disk: room, permissions, the spool, and the alarm's program."""
 
+import grp
 import os
 import pwd
+import shlex
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,18 @@ TOO_LITTLE: Final = 64 * _MIB
 """Bytes below which the next sweep may find no room for its outcomes."""
 LITTLE: Final = 512 * _MIB
 _MOST_NAMED: Final = 5
+_GROUP: Final = "sweeper-spool"
+"""Whose members may put files into the spool, where deploy/systemd was installed."""
+_STEPS: Final = {
+    spool_folder.HALF_WRITTEN: "its writer did not rename it, or died: let it be written again"
+    " elsewhere and renamed, and remove this one",
+    spool_folder.EMPTY: "wait a minute, then it is moved",
+    spool_folder.CHANGED: "let its writer write elsewhere, then rename; it is read again",
+    spool_folder.NAME: "rename it",
+    spool_folder.FOREIGN: "rename it to NAME.jsonl if it is meant for sweeper, else move it away",
+    "the system says: ": "let the user that runs sweeper read it",
+}
+"""By how a reason begins: what to do about the file."""
 _ALL: Final = os.R_OK | os.W_OK | os.X_OK
 
 
@@ -77,7 +91,11 @@ def _ledger(path: Path) -> Iterator[Finding]:
 
 
 def configuration(path: Path) -> Iterator[Finding]:
-    """Whether others may put another configuration in its place."""
+    """Whether others may change the configuration, or put another in its place."""
+    place = path.absolute()
+    if place.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        told = f"others may write to {place}, and so decide what is deleted"
+        yield fault(Check.PERMISSIONS, told, f"run: chmod go-w {shlex.quote(str(place))}")
     yield from _open_folder(path.absolute().parent, "the configuration")
 
 
@@ -98,7 +116,7 @@ def intake(path: Path) -> Iterator[Finding]:
     """Whether files can be taken in from the spool, and what lies there."""
     if not path.is_dir():
         told = f"the spool {path} is not there, or no folder"
-        yield fault(Check.SPOOL, told, f"run: install -d -m 0770 {path}")
+        yield fault(Check.SPOOL, told, f"run: install -d -m 3770 {_owner()} {path}")
         return
     done = path / spool_folder.DONE
     if not _may(path, _ALL) or done.is_symlink() or (
@@ -120,13 +138,41 @@ def _contents(path: Path) -> Iterator[Finding]:
     others = [one for one in left if one not in waiting]
     for one in others[:_MOST_NAMED]:
         told = f"{path}/{one.file} is left alone: {one.reason}"
-        then = "write files elsewhere, then rename them into the spool as NAME.jsonl"
-        yield warning(Check.SPOOL, told, then)
+        yield warning(Check.SPOOL, told, _step(one.reason))
     if len(others) > _MOST_NAMED:
-        told = f"{len(others) - _MOST_NAMED:,} more are left alone in {path}"
+        more = len(others) - _MOST_NAMED
+        told = f"{more:,} more {'is' if more == 1 else 'are'} left alone in {path}"
         yield warning(Check.SPOOL, told, "sweeper status --json")
+    yield from _rejected(spool.rejected(path))
     files = "1 file waits" if len(waiting) == 1 else f"{len(waiting):,} files wait"
     yield ok(Check.SPOOL, f"{files} in {path} for the next sweep")
+
+
+def _rejected(files: Sequence[Path]) -> Iterator[Finding]:
+    if files:
+        hold = "1 file holds" if len(files) == 1 else f"{len(files):,} files hold"
+        named = ", ".join(one.name for one in files[:_MOST_NAMED])
+        more = ", ..." if len(files) > _MOST_NAMED else ""
+        told = f"{hold} lines that nobody registered in {files[0].parent} ({named}{more})"
+        then = "mend the lines, put them into the spool again, and remove the .rejected file"
+        yield warning(Check.SPOOL, told, then)
+
+
+def _step(reason: str) -> str:
+    """What to do about a file that is left in the spool for this."""
+    for known, then in _STEPS.items():
+        if reason.startswith(known):
+            return then
+    return "remove it: only files are taken in"  # a link, a folder, a pipe, a socket, a device
+
+
+def _owner() -> str:
+    """Whose a spool is to be, as words of install: ours, and of those who may put files in."""
+    try:
+        group = f" -g {grp.getgrnam(_GROUP).gr_name}"
+    except KeyError:
+        group = ""
+    return f"-o {_user(os.geteuid())}{group}"
 
 
 def alarm(command: tuple[str, ...] | None, environ: Mapping[str, str]) -> Iterator[Finding]:

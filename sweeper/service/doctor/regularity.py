@@ -41,7 +41,7 @@ def _last(row: SweepRow, *, is_scheduled: bool) -> Iterator[Finding]:
     ago = datetime.now(UTC) - moment.from_us(row.finished_at or row.started_at)
     told = f"the last sweep ended {wording.length(ago)} ago and was"
     if not row.complete:
-        why = "something is left" if row.stop_reason is None else row.stop_reason
+        why = "something is left" if row.stop_reason is None else wording.stopped(row.stop_reason)
         yield warning(Check.SWEEPS, f"{told} not complete: {why}", "sweeper status")
     elif ago > _RARELY and not is_scheduled:
         yield warning(Check.SWEEPS, f"{told} complete", "start sweeper run, or sweeper sweep now")

@@ -18,6 +18,7 @@ from sweeper.ledger.spool import File
 
 ENDING: Final = ".jsonl"
 DONE: Final = "done"
+REJECTED: Final = ".rejected"
 LONGEST_NAME: Final = 200
 """Bytes in a file's name; `.2` and `.rejected` must still find room behind it."""
 YOUNG: Final = 60.0
@@ -26,6 +27,7 @@ YOUNG: Final = 60.0
 CHANGED: Final = "it changed while it was read"
 HALF_WRITTEN: Final = "its last line is not whole: it does not end with a newline"
 EMPTY: Final = "it is empty, so it may just be being written"
+NAME: Final = "its name is no plain text"
 FOREIGN: Final = f"its name does not end in {ENDING}"
 
 _ID: Final = ".spool"
@@ -94,7 +96,7 @@ class Folder:
     def reading(self, name: str) -> Iterator[tuple[BinaryIO, File]]:
         """Open a file that can be taken in; raises Unfit, or OSError, for any other."""
         if len(os.fsencode(name)) > LONGEST_NAME or not response.is_plain_text(name):
-            raise Unfit(f"its name is no plain text, or longer than {LONGEST_NAME} bytes")
+            raise Unfit(f"{NAME}, or longer than {LONGEST_NAME} bytes")
         # To open a pipe would already be heard at its other end.
         _check_kind(os.stat(name, dir_fd=self._here, follow_symlinks=False))
         with os.fdopen(os.open(name, _READ, dir_fd=self._here), "rb") as stream:
@@ -128,7 +130,7 @@ class Folder:
 
         The name was settled while nothing lay there, so what lies there now is an earlier try.
         """
-        written = f".{target}.rejected"
+        written = f".{target}{REJECTED}"
         try:
             descriptor = os.open(written, _WRITE, 0o600, dir_fd=self._done)
             with os.fdopen(descriptor, "w", encoding="ascii", newline="\n") as stream:
@@ -141,6 +143,19 @@ class Folder:
                 os.unlink(written, dir_fd=self._done)
             raise
         os.fsync(self._done)
+
+    def rejected(self) -> Sequence[str]:
+        """The names in `done` of what holds rejected lines; none where nothing was ever moved."""
+        try:
+            done = os.open(DONE, _FOLDER | os.O_NOFOLLOW, dir_fd=self._here)
+        except FileNotFoundError:
+            return []
+        try:
+            with os.scandir(done) as found:
+                names = [one.name for one in found if one.name.endswith(REJECTED)]
+        finally:
+            os.close(done)
+        return sorted(name for name in names if not name.startswith("."))
 
     def move(self, file: File, target: str) -> None:
         """Move the file to `done`, if it still lies in the spool, and never over another.
@@ -165,7 +180,7 @@ class Folder:
         os.fsync(self._here)
 
     def _is_taken(self, name: str) -> bool:
-        return any(_is_there(each, self._done) for each in (name, f"{name}.rejected"))
+        return any(_is_there(each, self._done) for each in (name, f"{name}{REJECTED}"))
 
     def _spool_id(self) -> str:
         with suppress(FileNotFoundError), os.fdopen(self._open_done(_ID, _READ), "rb") as stream:

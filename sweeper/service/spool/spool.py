@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -34,13 +35,15 @@ REMOVED: Final = "it was removed before it was read to its end"
 class Left:
     """Something that lies in the spool; `unread` where it may hold what nobody knows of.
 
-    What `is_fresh` has only just come, and waits for the next sweep.
+    What `is_fresh` has only just come, and waits for the next sweep. What `is_spool` is the folder
+    itself, into which nobody could look.
     """
 
     file: str
     reason: str
     unread: bool
     is_fresh: bool = False
+    is_spool: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +182,27 @@ def look(path: Path) -> Sequence[Left]:
     """Tell what lies in the spool, without taking anything in."""
     try:
         with spool_folder.opened(path) as folder:
-            return [_seen(folder, name) for name in folder.names()]
+            return [*(_seen(folder, name) for name in folder.names()), *_hidden(folder)]
     except OSError as fault:
-        return [Left(file=str(path), reason=_strerror(fault), unread=True)]
+        return [Left(file=str(path), reason=_strerror(fault), unread=True, is_spool=True)]
+
+
+def rejected(path: Path) -> Sequence[Path]:
+    """The files in the spool's `done` that hold lines which nobody registered.
+
+    Where it cannot be looked into there is nothing to name, which `look` tells.
+    """
+    with suppress(OSError), spool_folder.opened(path) as folder:
+        return [path / spool_folder.DONE / display.escape(name) for name in folder.rejected()]
+    return []
+
+
+def _hidden(folder: Folder) -> Iterator[Left]:
+    """What keeps us from knowing whether lines were rejected."""
+    try:
+        folder.rejected()
+    except OSError as fault:
+        yield Left(file=spool_folder.DONE, reason=_strerror(fault), unread=True)
 
 
 def _seen(folder: Folder, name: str) -> Left:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.service.alarm import command as alarm_command
+from tests.support import command as called
 from tests.support import patience
 
 # Neither this shell nor the one that it starts ends when it is asked to.
@@ -200,3 +203,30 @@ async def test_what_it_leaves_at_work_in_the_background_keeps_nobody_waiting(
     assert is_at_work(pid)
     with suppress(ProcessLookupError):
         os.kill(pid, 9)
+
+
+FOREIGN = """
+import os, signal, types
+from sweeper.service.alarm import command
+theirs = types.SimpleNamespace(pid=os.getpgid(os.getppid()))
+os.setuid(65534)
+try:
+    os.killpg(theirs.pid, 0)
+except PermissionError:
+    command._signal(theirs, 0)
+    print("left")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_one_that_runs_as_another_user_is_left_and_ends_nobody() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FOREIGN],
+        env=called.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        start_new_session=True,
+    )
+    assert done.stdout == "left\n"

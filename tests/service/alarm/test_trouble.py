@@ -1,5 +1,6 @@
 """What is wrong is found, with its numbers and what to do; what is not wrong is not."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -97,7 +98,7 @@ def stop(db: Database, name: str, breaker: Breaker, detail: str = "401 to a GET"
         accounts.open_breaker(connection, row, breaker, detail, now=1)
 
 
-def finish(db: Database, stop_reason: str | None) -> None:
+def finish(db: Database, stop_reason: str | None, **summary: object) -> None:
     now = moment.to_us(datetime.now(UTC))
     with db.write() as connection:
         sweeps.begin(connection, f"s{now}", now=now)
@@ -106,7 +107,7 @@ def finish(db: Database, stop_reason: str | None) -> None:
             f"s{now}",
             complete=stop_reason is None,
             stop_reason=stop_reason,
-            summary={},
+            summary=summary,
             finished_at=now,
             now=now,
         )
@@ -213,8 +214,65 @@ def test_when_the_last_sweep_doubted_the_clock_lateness_is_unknown_too(
     wait_for_admission(database)
     assert found(database) == {}
     finish(database, "clock")
-    assert set(found(database)) == {"overdue"}
+    assert set(found(database)) == {"overdue", "account_stopped:clock"}
     finish(database, "interrupted")
+    assert found(database) == {}
+
+
+def test_a_sweep_that_a_guard_refused_is_told_until_one_ends_that_none_did(
+    database: Database,
+) -> None:
+    finish(database, "guard", remaining=7, held=2)
+    (told,) = found(database).values()
+    assert (told.id, told.kind, told.opens) == (
+        "account_stopped:guard",
+        Kind.ACCOUNT_STOPPED,
+        True,
+    )
+    assert re.fullmatch(
+        "a guard refused the last sweep, begun at 20[0-9T:-]+Z: nothing was deleted where it"
+        " refused; 5 responses left",
+        told.summary,
+    )
+    assert told.next == "sweeper plan"
+    assert told.fields == {
+        "account": None,
+        "breaker": None,
+        "detail": "guard",
+        "responses": 5,
+        "oldest_seconds": None,
+    }
+    finish(database, None)
+    assert found(database) == {}
+
+
+def test_a_sweep_that_did_not_trust_the_clock_is_told_until_one_does(database: Database) -> None:
+    finish(database, "clock")
+    (told,) = found(database).values()
+    assert (told.id, told.kind) == ("account_stopped:clock", Kind.ACCOUNT_STOPPED)
+    assert re.fullmatch(
+        "the last sweep, begun at 20[0-9T:-]+Z, did not trust the clock, and stopped deleting",
+        told.summary,
+    )
+    assert told.next.startswith("mend the time service")
+    assert (told.fields["detail"], told.fields["responses"]) == ("clock", None)
+    finish(database, None)
+    assert found(database) == {}
+
+
+def test_a_sweep_that_is_still_running_or_died_resolves_no_refusal(database: Database) -> None:
+    finish(database, "guard")
+    now = moment.to_us(datetime.now(UTC))
+    with database.write() as connection:
+        sweeps.begin(connection, "running", now=now)
+    assert set(found(database)) == {"account_stopped:guard"}
+
+
+@pytest.mark.parametrize("stop_reason", [None, "interrupted", "ledger"])
+def test_a_sweep_that_ended_otherwise_is_no_refusal(
+    database: Database, stop_reason: str | None
+) -> None:
+    finish(database, stop_reason)
     assert found(database) == {}
 
 

@@ -29,6 +29,7 @@ from sweeper.service.daemon.vitals import STALLED_AFTER, Role, Vitals
 from sweeper.telemetry.metrics import Metrics
 from tests.support import figures
 from tests.support import rehearsal as rehearsals
+from tests.support.patience import wait_for
 from tests.support.registered import registration
 from tests.support.rehearsal import Rehearsal
 
@@ -80,9 +81,23 @@ def metrics() -> Metrics:
     return Metrics("1.2.3")
 
 
+@pytest.fixture(autouse=True)
+def read_to_the_end() -> Iterator[None]:
+    """No thread of one test may still use a ledger that is closed, or into the next test."""
+    yield
+    wait_for(lambda: not _reading(), "end of what is being read")
+
+
+def _reading() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "reading"]
+
+
 @pytest.fixture
-def health(config: Config, database: Database, vitals: Vitals, metrics: Metrics) -> Health:
-    return Health(config, database, vitals, metrics)
+def health(
+    database: Database, config: Config, vitals: Vitals, metrics: Metrics
+) -> Iterator[Health]:
+    yield Health(config, database, vitals, metrics)
+    wait_for(lambda: not _reading(), "end of what is being read")
 
 
 def register(
@@ -205,15 +220,24 @@ class TestReady:
 
         assert await health.ready() == ["account_stopped:main:unreachable"]
 
-    async def test_not_with_a_clock_that_kept_the_last_sweep_from_deleting(
-        self, health: Health, database: Database
+    @pytest.mark.parametrize("stop_reason", ["clock", "guard"])
+    async def test_not_with_a_clock_or_a_guard_that_kept_the_last_sweep_from_deleting(
+        self, health: Health, database: Database, stop_reason: str
     ) -> None:
         now = datetime.now(UTC)
-        ended(database, "s1", now - timedelta(hours=1), complete=False, stop_reason="clock")
-        assert await health.ready() == ["clock"]
+        ended(database, "s1", now - timedelta(hours=1), complete=False, stop_reason=stop_reason)
+        assert await health.ready() == [stop_reason]
 
         ended(database, "s2", now)
         health.follow(health._config)
+
+        assert await health.ready() == []
+
+    async def test_though_the_last_sweep_was_interrupted(
+        self, health: Health, database: Database
+    ) -> None:
+        now = datetime.now(UTC)
+        ended(database, "s", now, complete=False, stop_reason="interrupted")
 
         assert await health.ready() == []
 

@@ -1,6 +1,10 @@
 """Places on disk: what keeps us out, what lets others in, and what lies in the spool."""
 
+import grp
 import os
+import pwd
+import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +16,8 @@ from sweeper.config.settings import Account, KeyPlace, KeySource
 from sweeper.domain.response import AccountName
 from sweeper.service.doctor import premises
 from sweeper.service.doctor.findings import Check, Finding, Level
+from sweeper.service.spool import folder as spool_folder
+from tests.support.command import ROOT
 
 NOBODY = 65_534
 
@@ -97,6 +103,7 @@ def test_a_folder_in_which_everybody_may_replace_a_file_is_a_fault(ledger: Path)
         verify=True,
         key_source=KeySource(place=KeyPlace.FILE, name=str(ledger.parent / "key")),
     )
+    (ledger.parent / "config.toml").touch(0o600)
     for mode, level in ((0o777, Level.FAULT), (0o1777, None), (0o775, None)):
         ledger.parent.chmod(mode)
         for found in (
@@ -140,7 +147,65 @@ def test_a_spool_that_is_not_there_is_a_fault(folder: Path) -> None:
     for path in (folder / "spool", folder / "file"):
         (folder / "file").touch()
         (one,) = premises.intake(path)
-        assert (one.level, one.next) == (Level.FAULT, f"run: install -d -m 0770 {path}")
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        assert (one.level, one.next) == (Level.FAULT, f"run: install -d -m 3770 -o {me} {path}")
+
+
+def test_a_spool_is_made_for_the_group_that_may_put_files_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is what deploy/systemd does, and a shell can do it."""
+    monkeypatch.setattr(premises, "_GROUP", grp.getgrgid(os.getegid()).gr_name)
+    (one,) = premises.intake(folder / "spool")
+    assert one.next is not None
+    assert f" -g {grp.getgrgid(os.getegid()).gr_name} " in one.next
+    subprocess.run(["/bin/sh", "-c", one.next.removeprefix("run: ")], check=True, timeout=60)
+    assert stat.S_IMODE((folder / "spool").stat().st_mode) == 0o3770
+    assert levels(premises.intake(folder / "spool")) == [(Level.OK, None)]
+    line = (ROOT / "deploy/systemd/tmpfiles.conf").read_text()
+    assert "3770 sweeper sweeper-spool" in line
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_configuration_that_others_may_write_to_is_a_fault(folder: Path, mode: int) -> None:
+    path = folder / "my config.toml"
+    path.touch()
+    path.chmod(mode)
+    (one,) = premises.configuration(path)
+    assert (one.level, one.next) == (Level.FAULT, f"run: chmod go-w '{path}'")
+    assert one.next is not None
+    subprocess.run(["/bin/sh", "-c", one.next.removeprefix("run: ")], check=True, timeout=60)
+    assert list(premises.configuration(path)) == []
+
+
+def test_each_file_that_is_left_is_told_the_step_that_fits(spool: Path) -> None:
+    (spool / "1.txt").touch()
+    (spool / "2.jsonl").write_text("{}")
+    (spool / "3.jsonl").touch()
+    (spool / "4.jsonl").symlink_to("/dev/null")
+    (spool / f"{'5' * 220}.jsonl").write_text("{}\n")
+    steps = [next_ for _, next_ in levels(premises.intake(spool))][:-1]
+    assert [str(step).split()[:3] for step in steps] == [
+        ["rename", "it", "to"],
+        ["its", "writer", "did"],
+        ["wait", "a", "minute,"],
+        ["remove", "it:", "only"],
+        ["rename", "it"],
+    ]
+    (spool / "6.txt").touch()
+    (*_, more, last) = premises.intake(spool)
+    assert more.message == f"1 more is left alone in {spool}"
+    assert last.level is Level.OK
+
+
+def test_every_reason_for_which_a_file_is_left_has_a_step() -> None:
+    """The reasons are those of the manual, which says what to do about each."""
+    reasons = (
+        spool_folder.HALF_WRITTEN, spool_folder.EMPTY, spool_folder.CHANGED, spool_folder.NAME,
+        spool_folder.FOREIGN, "the system says: Permission denied",
+    )  # fmt: skip
+    assert "remove it: only" not in {premises._step(one)[:15] for one in reasons}
+    assert len({premises._step(one) for one in reasons}) == len(reasons)
 
 
 def test_files_that_wait_are_no_fault(spool: Path) -> None:
@@ -161,6 +226,25 @@ def test_what_is_left_alone_is_named_with_why_and_not_without_end(spool: Path) -
     assert named[0].message.startswith(f"{spool}/half.jsonl is left alone: its last line")
     assert more.message == f"3 more are left alone in {spool}"
     assert last.level is Level.OK
+
+
+def test_lines_that_nobody_registered_are_warned_of(spool: Path) -> None:
+    done = spool / "done"
+    done.mkdir()
+    (done / "a.jsonl").touch()
+    (done / "a.jsonl.rejected").touch()
+    told, last = premises.intake(spool)
+    assert (told.level, last.level) == (Level.WARNING, Level.OK)
+    assert told.message == (
+        f"1 file holds lines that nobody registered in {done} (a.jsonl.rejected)"
+    )
+    assert told.next is not None
+    assert told.next.startswith("mend the lines")
+    for n in range(6):
+        (done / f"b{n}.jsonl.rejected").touch()
+    told, _ = premises.intake(spool)
+    assert told.message.startswith("7 files hold lines that nobody registered in ")
+    assert told.message.endswith(" b3.jsonl.rejected, ...)")
 
 
 def test_a_name_that_others_chose_cannot_move_the_terminal(spool: Path) -> None:

@@ -55,7 +55,17 @@ def test_the_last_sweep_is_told_by_how_it_ended(database: Database) -> None:
     swept(database, ago=3 * HOUR, lasted=HOUR, complete=0, stop_reason="guard")
     one = only(regularity.last_sweep(database))
     assert one.level is Level.WARNING
-    assert one.message == "the last sweep ended 2 h ago and was not complete: guard"
+    assert one.message == "the last sweep ended 2 h ago and was not complete: a guard refused it"
+    swept(
+        database,
+        ago=HOUR * 5 / 2,
+        lasted=HOUR,
+        complete=0,
+        stop_reason="account:main:credential",
+    )
+    assert only(regularity.last_sweep(database)).message.endswith(
+        "not complete: account main was stopped (credential)"
+    )
     swept(database, ago=2 * HOUR, lasted=HOUR)
     one = only(regularity.last_sweep(database))
     assert (one.level, one.message) == (Level.OK, "the last sweep ended 1 h ago and was complete")

@@ -153,6 +153,18 @@ def test_skipped_and_known_lines_are_counted_apart(here: Spooled) -> None:
     }
 
 
+def test_the_files_that_hold_rejected_lines_are_found_and_no_half_written_one(
+    simple: Spooled,
+) -> None:
+    assert spools.rejected(simple.folder) == []
+    simple.put("a.jsonl", *good(1), NAMELESS)
+    simple.put("b.jsonl", *good(1, 1))
+    simple.take()
+    (simple.done / ".c.jsonl.rejected").write_text("")
+    assert spools.rejected(simple.folder) == [simple.done / "a.jsonl.rejected"]
+    assert spools.look(simple.folder) == []
+
+
 def test_nothing_in_done_is_ever_overwritten(here: Spooled) -> None:
     for n in range(3):
         here.put("a.jsonl", line(f"resp_{n}"), *[NAMELESS] * n)
@@ -236,6 +248,31 @@ def test_what_happened_before_the_end_is_told_the_next_time(simple: Spooled) -> 
     happened = simple.take(spool)
     assert list(spooled.tallies(happened)) == ["a.jsonl"]
     assert list(spooled.left(happened)) == ["b.txt"]
+
+
+def test_what_is_added_at_an_account_that_is_not_configured_is_counted_apart(
+    here: Spooled,
+) -> None:
+    """Nothing is deleted there, which whoever gave the file cannot know."""
+    here.put(
+        "a.jsonl",
+        line("resp_0"),
+        *(line(f"resp_{n}", account="mian") for n in range(3)),
+        line("resp_3", account="main"),
+        line("resp_0", account="mian"),
+    )
+    told = spooled.tallies(here.take(here.spool(batch=2)))
+    assert told == {"a.jsonl": spooled.tally(read=6, added=5, known=1, no_account=3)}
+
+
+def test_a_process_that_dies_in_the_middle_still_tells_of_accounts_not_configured(
+    here: Spooled,
+) -> None:
+    here.put("a.jsonl", *(line(f"resp_{n}", account="mian") for n in range(4)), *good(4, 4))
+    with pytest.raises(Ended):
+        here.take(here.spool(batch=2), got_on=after(2, end))
+    told = spooled.tallies(here.take())
+    assert told == {"a.jsonl": spooled.tally(read=8, added=8, no_account=4)}
 
 
 # What is left alone
