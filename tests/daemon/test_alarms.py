@@ -7,10 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from sweeper.domain import moment
-from sweeper.ledger import tables
 from tests.daemon.conftest import Start
 from tests.support import pager, truth
 from tests.support.pager import Pager
@@ -84,7 +81,7 @@ def test_runs_that_were_missed_are_told_though_they_are_caught_up_at_once(
     first.wait("sweep_finished")
     assert first.end() == 0
     assert paged.states == []
-    _age_sweeps(either, timedelta(hours=5))
+    either.age_sweeps(timedelta(hours=5))
     second = start(either.config)
     second.wait("sweep_finished")
     wait_for(heard(paged, ("missed_run", "open"), ("missed_run", "resolved")), "alarm", 90)
@@ -93,16 +90,3 @@ def test_runs_that_were_missed_are_told_though_they_are_caught_up_at_once(
     assert opened["count"] in {4, 5}
     assert opened["first"] < opened["last"]
     assert ended["count"] == opened["count"]
-
-
-def _age_sweeps(rehearsal: Rehearsal, by: timedelta) -> None:
-    """Let everything that the ledger remembers of sweeps have happened earlier."""
-    us = moment.length_us(by)
-    with rehearsal.database() as db, db.write() as connection:
-        sweeps, schedules = tables.sweeps, tables.schedules
-        connection.execute(
-            sa.update(sweeps).values(
-                started_at=sweeps.c.started_at - us, finished_at=sweeps.c.finished_at - us
-            )
-        )
-        connection.execute(sa.update(schedules).values(since=schedules.c.since - us))

@@ -68,18 +68,11 @@ def test_an_interrupted_sweep_is_no_run_that_happened(rehearsal: Rehearsal, star
     first = start(rehearsal.config)
     first.wait("sweep_finished")
     assert first.end() == 0
-    us = moment.length_us(timedelta(hours=2, minutes=30))
+    rehearsal.age_sweeps(timedelta(hours=2, minutes=30))
     with rehearsal.database() as db, db.write() as connection:
-        sweeps, schedules = tables.sweeps, tables.schedules
-        connection.execute(
-            sa.update(sweeps).values(
-                started_at=sweeps.c.started_at - us, finished_at=sweeps.c.finished_at - us
-            )
-        )
-        connection.execute(sa.update(schedules).values(since=schedules.c.since - us))
         now = moment.to_us(datetime.now(UTC))
         cut = {"id": "cut", "started_at": now, "finished_at": now, "complete": 0}
-        connection.execute(sa.insert(sweeps).values(stop_reason="interrupted", **cut))
+        connection.execute(sa.insert(tables.sweeps).values(stop_reason="interrupted", **cut))
     second = start(rehearsal.config)
     assert second.wait("runs_missed")["count"] in {2, 3}
     second.wait("sweep_finished")

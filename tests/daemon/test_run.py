@@ -62,7 +62,7 @@ def test_a_restart_catches_up_and_tells_what_was_missed(either: Rehearsal, start
     first.wait("sweep_finished")
     assert first.end() == 0
     hours = 5
-    _age_sweeps(either, timedelta(hours=hours))
+    either.age_sweeps(timedelta(hours=hours))
     either.responses(3)
     second = start(either.config)
     missed = second.wait("runs_missed")
@@ -75,19 +75,6 @@ def test_a_restart_catches_up_and_tells_what_was_missed(either: Rehearsal, start
     assert third.end() == 0
     assert third.of("runs_missed") == []
     assert third.of("sweep_started") == []
-
-
-def _age_sweeps(rehearsal: Rehearsal, by: timedelta) -> None:
-    """Let everything that the ledger remembers of sweeps have happened earlier."""
-    us = moment.length_us(by)
-    with rehearsal.database() as db, db.write() as connection:
-        sweeps, schedules = tables.sweeps, tables.schedules
-        connection.execute(
-            sa.update(sweeps).values(
-                started_at=sweeps.c.started_at - us, finished_at=sweeps.c.finished_at - us
-            )
-        )
-        connection.execute(sa.update(schedules).values(since=schedules.c.since - us))
 
 
 def test_a_sweep_that_died_is_done_again_at_once(rehearsal: Rehearsal, start: Start) -> None:

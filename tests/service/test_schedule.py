@@ -138,6 +138,29 @@ async def test_a_machine_that_slept_rings_as_soon_as_it_wakes(rule: Schedule) ->
     bells.stop()
 
 
+async def test_a_next_try_that_came_while_the_machine_slept_is_rung_for_as_it_wakes() -> None:
+    rung = asyncio.Event()
+    bells = Bells(lambda _why: rung.set())
+    with time_machine.travel(NOON, tick=False) as clock:
+        bells.start(Schedule(cron="0 0 1 1 *"))
+        bells.once(NOON + timedelta(hours=2))
+        clock.shift(timedelta(hours=3))
+        bells.heed_the_clock(datetime.now(UTC))
+        async with asyncio.timeout(10):
+            await rung.wait()
+    bells.stop()
+
+
+async def test_before_it_has_begun_and_after_its_end_there_is_no_next_time() -> None:
+    bells = Bells(lambda _why: None)
+    bells.follow(QUARTERS)
+    assert bells.next_at is None
+    bells.start(QUARTERS)
+    assert bells.next_at is not None
+    bells.stop()
+    bells.follow(QUARTERS)
+
+
 @pytest.mark.parametrize("rule", [Schedule(every=timedelta(hours=1)), Schedule(cron="0 * * * *")])
 async def test_a_clock_that_was_set_back_puts_no_sweep_off(rule: Schedule) -> None:
     bells = Bells(lambda _why: None)

@@ -183,6 +183,18 @@ class Rehearsal:
         with self.database() as db, db.write() as connection:
             connection.execute(sa.update(table).values(**values))
 
+    def age_sweeps(self, by: timedelta) -> None:
+        """Let everything that the ledger remembers of sweeps have happened earlier."""
+        us = moment.length_us(by)
+        sweeps, schedules = tables.sweeps, tables.schedules
+        with self.database() as db, db.write() as connection:
+            connection.execute(
+                sa.update(sweeps).values(
+                    started_at=sweeps.c.started_at - us, finished_at=sweeps.c.finished_at - us
+                )
+            )
+            connection.execute(sa.update(schedules).values(since=schedules.c.since - us))
+
     def pass_time(self) -> None:
         """Let every next try have come and every lease have run out."""
         with self.database() as db, db.write() as connection:
