@@ -240,3 +240,47 @@ def test_what_the_configuration_hardly_means_is_told_at_the_start(
     assert doubted["level"] == "warning"
     assert any("max_share_per_sweep" in each for each in doubted["warnings"])
     assert daemon.end() == 0
+
+
+def test_a_ledger_that_fails_as_the_daemon_begins_is_tried_again(
+    rehearsal: Rehearsal, start: Start
+) -> None:
+    with sqlite3.connect(rehearsal.folder / "ledger.db") as raw:
+        raw.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON schedules BEGIN"
+            " SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    raw.close()
+    rehearsal.responses(1)
+    rehearsal.write(NEVER)
+    daemon = start(rehearsal.config)
+    failed = daemon.wait("sweep_failed")
+    assert (failed["code"], failed["retry_seconds"]) == ("ledger", 5.0)
+    with sqlite3.connect(rehearsal.folder / "ledger.db") as raw:
+        raw.execute("DROP TRIGGER full")
+    raw.close()
+    assert daemon.wait("sweep_finished")["complete"]
+    assert daemon.end() == 0
+
+
+def test_a_commit_that_fails_in_the_middle_is_made_good_by_a_sweep_soon_after(
+    rehearsal: Rehearsal, start: Start
+) -> None:
+    rehearsal.responses(6)
+    rehearsal.fault(method="DELETE", delay=0.2)
+    rehearsal.write(NEVER, verify="none")
+    daemon = start(rehearsal.config)
+    rehearsal.wait_for_deletes(1)
+    with sqlite3.connect(rehearsal.folder / "ledger.db", timeout=30) as raw:
+        raw.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON responses WHEN NEW.state = 'gone' BEGIN"
+            " SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    raw.close()
+    assert daemon.wait("sweep_failed")["code"] == "ledger"
+    with sqlite3.connect(rehearsal.folder / "ledger.db", timeout=30) as raw:
+        raw.execute("DROP TRIGGER full")
+    raw.close()
+    wait_for(lambda: truth.unsettled(rehearsal) == [], "settlement", within=60)
+    assert daemon.end() == 0
+    assert truth.violations(rehearsal) == []

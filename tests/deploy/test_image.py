@@ -39,6 +39,8 @@ def config(installation: Installation) -> Path:
         f'[schedule]\nevery = "1h"\n'
     )
     path.chmod(0o644)
+    made = installation.run("-c", path, "db", "upgrade")
+    assert made.code == 0, made.err
     return path
 
 
