@@ -58,6 +58,11 @@ def _daemon(folder: Path) -> Iterator[int]:
     spool.mkdir()
     more = _DAEMON.format(spool=spool, port=peer.free_port())
     configuration = ledger.configure(folder, ledger.NOBODY, more + ledger.EVERYTHING)
+    child.run(
+        ["-m", "sweeper", "-c", configuration, "db", "upgrade"],
+        out=folder / "upgrade.out",
+        err=folder / "upgrade.err",
+    )
     log = folder / "log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
