@@ -36,8 +36,10 @@ class Bells:
         )
 
     def start(self, schedule: Schedule) -> None:
+        """Ring from now on; by this schedule, if it rings already."""
         self.follow(schedule)
-        self._scheduler.start()
+        if not self._scheduler.running:
+            self._scheduler.start()
 
     def follow(self, schedule: Schedule) -> None:
         """Ring by this schedule from now on."""

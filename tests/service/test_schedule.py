@@ -157,6 +157,9 @@ async def test_before_it_has_begun_and_after_its_end_there_is_no_next_time() -> 
     assert bells.next_at is None
     bells.start(QUARTERS)
     assert bells.next_at is not None
+    bells.start(Schedule(cron="0 0 1 1 *"))
+    assert bells.next_at is not None
+    assert (bells.next_at.month, bells.next_at.day) == (1, 1)
     bells.stop()
     bells.follow(QUARTERS)
 
