@@ -48,12 +48,15 @@ def test_what_an_interrupted_sweep_left_is_done_at_once_by_the_next_daemon(
     either: Rehearsal, start: Start
 ) -> None:
     either.write(NEVER, verify="none")
+    first = start(either.config)
+    first.wait("sweep_finished")
     either.responses(30)
     either.fault(method="DELETE", delay=0.3)
-    first = start(either.config)
+    either.write(NEVER, in_flight=3)
+    first.send(signal.SIGHUP)
     either.wait_for_deletes(5)
     assert first.end() == 0
-    (cut,) = first.of("sweep_finished")
+    _, cut = first.of("sweep_finished")
     assert cut["remaining"] > 0
     either.mend()
     second = start(either.config)
