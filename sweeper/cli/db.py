@@ -46,26 +46,29 @@ def current(call: Call, *, as_json: bool) -> None:
 @as_json
 @pass_call
 def check(call: Call, *, as_json: bool) -> int:
-    """Check the schema (exit code 13) and look for damage (exit code 1).
+    """Check the schema (exit code 13), and look for damage and contradictions (exit code 1).
 
-    An SQLite file is read as a whole, which takes a while; meanwhile others wait to write.
+    All of the ledger is read, which takes a while. While SQLite checks its own file, others wait
+    to write.
     """
-    from sweeper.ledger import integrity, schema
+    from sweeper.ledger import integrity, invariants, schema
 
     with _opened(call) as database:
         schema.check(database)
-        faults = integrity.faults(database)
+        examined = invariants.examine(database)
+        faults = [*integrity.faults(database), *examined.faults]
         copied_at = integrity.copied_at(database)
     if as_json:
         fields = {"ok": not faults, "faults": faults, "copied_at": output.instant(copied_at)}
-        output.json_line("db_check", fields)
+        read = {"records": examined.records, "responses": examined.responses}
+        output.json_line("db_check", fields | read)
     else:
         if copied_at is not None:
             output.line(f"this ledger is a backup, made at {output.short_instant(copied_at)}")
         for fault in faults:
             output.line(f"fault: {fault}")
         if not faults:
-            output.line("the ledger is whole, and its schema is the newest")
+            output.line("the ledger is whole, agrees with its log, and its schema is the newest")
     return 1 if faults else 0
 
 

@@ -18,8 +18,8 @@ from tests.support.rehearsal import KEY, OTHER_KEY, Rehearsal
 
 FIELDS = {"check", "subject", "level", "message", "next"}
 LOCAL = {
-    "libraries", "configuration", "schema", "database", "permissions", "daemon", "sweeps",
-    "schedule", "disk", "alarm", "key",
+    "libraries", "configuration", "schema", "database", "invariants", "permissions", "daemon",
+    "sweeps", "schedule", "disk", "alarm", "key",
 }  # fmt: skip
 
 
@@ -362,5 +362,6 @@ def test_configuration_that_others_may_replace_is_a_fault(run: Run, rehearsal: R
     use(rehearsal, rehearsal.url)
     rehearsal.folder.chmod(0o777)
     code, found = examined(run, rehearsal, "--offline")
-    assert code == 1
-    assert {one["level"] for one in of(found, "permissions")} == {"fault"}
+    one = only(found, "configuration")
+    assert (code, one["level"]) == (1, "fault")
+    assert one["next"] == f"run: chmod o-w {rehearsal.folder}"

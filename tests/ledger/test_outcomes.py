@@ -624,7 +624,8 @@ class Life:
 
     def _settled(self, claim: Claim, settlement: Settlement) -> outcomes.Settled:
         unsent = settlement is GIVEN_BACK and claim.number % 2 == 1
-        return settled(claim, settlement, unsent=unsent, answer=None if unsent else "any")
+        said = {"answer": "yes", "status": 200} if settlement.yes else {"answer": "any"}
+        return settled(claim, settlement, unsent=unsent, **({} if unsent else said))
 
     def free(self, _: None, __: None) -> None:
         lent.free(self.db, self.account)

@@ -13,6 +13,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
+written: list[str] = []
+"""Whatever commands wrote that were run from here: to be looked through for secrets."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -59,7 +62,7 @@ def process(*arguments: object, stdin: bytes = b"", **environ: str) -> Result:
         timeout=60,
         check=False,
     )
-    return Result(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
+    return _result(done.returncode, done.stdout, done.stderr)
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
@@ -79,4 +82,10 @@ def end(child: subprocess.Popen[bytes], number: int = signal.SIGINT) -> Result:
     with suppress(ProcessLookupError):
         child.send_signal(number)
     out, err = child.communicate(timeout=60)
-    return Result(code=child.returncode, out=out.decode(), err=err.decode())
+    return _result(child.returncode, out, err)
+
+
+def _result(code: int, out: bytes, err: bytes) -> Result:
+    told = Result(code=code, out=out.decode(), err=err.decode())
+    written.extend([told.out, told.err])
+    return told

@@ -74,6 +74,7 @@ class Daemon:
         assert self.child.stderr is not None
         for raw in self.child.stderr:
             text = raw.decode()
+            command.written.append(text)
             try:
                 self.lines.append(json.loads(text))
             except ValueError:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from sweeper.evidence import record
-from sweeper.ledger import tables
+from sweeper.ledger import invariants, tables
 from sweeper.ledger.database import Database
 from tests.support.registered import rows
 
@@ -15,6 +15,9 @@ _PROVED = {"deleted", "absent_after_attempt", "already_absent", "expired_by_prov
 
 def check(db: Database) -> None:
     """Raise AssertionError where the ledger's tables or its log contradict one another."""
+    examined = invariants.examine(db)
+    assert examined.faults == ()
+    assert examined.whole
     responses = rows(db, tables.responses)
     told = _log(db, [row["response_id"] for row in responses])
     _counts(db, responses)

@@ -106,10 +106,19 @@ def settled(claim: Claim, settlement: Settlement, **given: Any) -> Settled:
     """A claim with what becomes of it; an outcome comes with its record, as it always must."""
 
     def entry(outcome: Outcome) -> Entry:
-        fields = {"item": claim.item, "outcome": outcome.value, "supersedes": claim.record_seq}
+        evidence = {"status": 200, "body": "ok", "verify_get": 404}
+        fields = {
+            "item": claim.item,
+            "outcome": outcome.value,
+            "verified": settlement.verified,
+            "evidence": evidence if outcome is Outcome.DELETED else None,
+            "supersedes": claim.record_seq,
+        }
         return Entry(type=RecordType.DELETION_OUTCOME, fields=fields)
 
     values: dict[str, Any] = {"at": NOW_US, "key": "key-1"}
+    if settlement.yes:
+        values |= {"answer": "yes", "status": 200}
     if settlement.outcome is not None:
         values["entry"] = entry(settlement.outcome)
     elif settlement.yes:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sweeper.ledger import tables
+from sweeper.ledger import invariants, tables
 from sweeper.sandbox.journal import Arrival
 from tests.support.rehearsal import Rehearsal
 
@@ -20,7 +20,10 @@ def violations(rehearsal: Rehearsal) -> list[str]:
     rows = {row["response_id"]: row for row in rehearsal.rows()}
     journal = _by_id(rehearsal)
     stored = rehearsal.stored()
+    with rehearsal.database() as db:
+        contradicted = invariants.examine(db).faults
     return [
+        *contradicted,
         *_not_due(rehearsal, rows, journal, stored),
         *_claimed_deletions(rows, journal, stored),
         *_records(rehearsal, rows),

@@ -78,6 +78,7 @@ def _looks(
 
 def _of_ledger(config: Config, db: Database) -> Iterator[Finding]:
     yield from guarded(Check.DATABASE, partial(soundness.ledger, config, db))
+    yield from guarded(Check.INVARIANTS, partial(soundness.invariance, db))
     if db.path is not None:
         yield from guarded(Check.PERMISSIONS, partial(premises.ledger, db.path))
     yield from guarded(Check.DAEMON, partial(regularity.daemon, db))

@@ -14,6 +14,7 @@ class Check(StrEnum):
     LIBRARIES = "libraries"
     SCHEMA = "schema"
     DATABASE = "database"
+    INVARIANTS = "invariants"
     CLOCK = "clock"
     KEY = "key"
     REACH = "reach"

@@ -3,6 +3,7 @@
 import platform
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from operator import ge, lt
@@ -12,11 +13,16 @@ from sweeper.config.settings import Config
 from sweeper.domain import moment
 from sweeper.domain.summary import rfc3339
 from sweeper.ledger import database as databases
-from sweeper.ledger import integrity, mode, schema
+from sweeper.ledger import integrity, invariants, mode, schema
 from sweeper.ledger.database import Database
 from sweeper.service import assembly
 from sweeper.service.doctor.findings import Check, Finding, fault, ok, warning
 
+LOOK_SECONDS: Final = 10.0
+"""For how long the ledger is held against itself; `sweeper db check` takes the time it needs."""
+_CONTRADICTED: Final = (
+    "stop the daemon, keep the ledger as it is, find out who wrote to it, and compare a backup"
+)
 _NAMED: Final = ("sweeper", "sqlalchemy", "httpx", "h11", "apscheduler")
 """Of which people are told the version when all is well."""
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?([^;]*)(?:;(.*))?")
@@ -87,6 +93,21 @@ def ledger(config: Config, db: Database) -> Iterator[Finding]:
         doubt = assembly.watch(config).doubt(connection)
     if doubt is not None:
         yield fault(Check.CLOCK, doubt, "mend the time service; nothing is deleted meanwhile")
+
+
+def invariance(db: Database, seconds: float = LOOK_SECONDS) -> Iterator[Finding]:
+    """Whether the ledger agrees with itself, as far as there is time to look."""
+    ends_at = time.monotonic() + seconds
+    found = invariants.examine(db, enough=lambda: time.monotonic() >= ends_at)
+    for one in found.faults:
+        yield fault(Check.INVARIANTS, one, _CONTRADICTED)
+    if found.faults:
+        return
+    many = f"{found.records:,} records and {found.responses:,} responses"
+    told = f"{many} agree with one another"
+    if not found.whole:
+        told = f"the newest {told}; for all others: sweeper db check"
+    yield ok(Check.INVARIANTS, told)
 
 
 def _database(found: mode.Mode) -> Iterator[Finding]:

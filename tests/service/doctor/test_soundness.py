@@ -11,6 +11,7 @@ from sweeper.ledger.database import Database
 from sweeper.ledger.mode import Mode
 from sweeper.service.doctor import soundness
 from sweeper.service.doctor.findings import Check, Finding, Level
+from tests.support.registered import admit, registration
 
 
 def found(db: Database, config: Path) -> dict[Check, list[Finding]]:
@@ -101,3 +102,31 @@ def test_a_database_that_may_lose_what_it_wrote_is_a_fault() -> None:
     for safe in (dict.fromkeys(settings, "on"), {"journal_mode": "wal"}):
         (one,) = soundness._database(Mode(name="any", settings=safe))
         assert one.level is Level.OK
+
+
+def test_a_ledger_that_agrees_with_itself_is_told_with_how_much_was_read(
+    database: Database,
+) -> None:
+    (one,) = soundness.invariance(database)
+    assert (one.check, one.level) == (Check.INVARIANTS, Level.OK)
+    assert one.message == "1 records and 0 responses agree with one another"
+
+
+def test_a_ledger_that_contradicts_itself_is_a_fault_for_each_sentence(database: Database) -> None:
+    admit(database, registration("resp_1"))
+    with database.write() as connection:
+        connection.execute(sa.update(tables.label_sets).values(live_count=5))
+        connection.execute(sa.update(tables.responses).values(quarantine_reason="rejected"))
+    first, second = soundness.invariance(database)
+    assert (first.level, second.level) == (Level.FAULT, Level.FAULT)
+    assert "'resp_1': it is live, and has a reason to be set aside" in first.message
+    assert "5 living are counted, 1 are there" in second.message
+    assert first.next is not None
+    assert first.next.startswith("stop the daemon, keep the ledger as it is")
+
+
+def test_where_there_is_no_time_it_is_said_that_not_all_was_read(database: Database) -> None:
+    (one,) = soundness.invariance(database, seconds=0)
+    assert one.level is Level.OK
+    assert one.message.startswith("the newest 0 records and 0 responses agree")
+    assert one.message.endswith("for all others: sweeper db check")
