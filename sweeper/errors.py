@@ -8,6 +8,9 @@
     + LedgerBusy                  11
     + SchemaMismatch              13
     + LedgerReplaced               1
+    + LedgerDamaged                1
+    + LedgerAway                   1
+    + CommitUnknown                1
     + UnknownResponse              1
     + UnknownAccount               2
   x AccountStopped                12
@@ -20,6 +23,7 @@
 A response that could not be deleted is no error: it is an outcome, and a value.
 """
 
+import traceback
 from typing import ClassVar
 
 
@@ -90,6 +94,20 @@ class LedgerReplaced(LedgerError):
     code = "ledger_replaced"
 
 
+class LedgerDamaged(LedgerError):
+    """The ledger's file is damaged."""
+
+    code = "ledger_damaged"
+
+
+class LedgerAway(LedgerError):
+    """The ledger cannot be used for the moment; nothing of what was begun was written."""
+
+
+class CommitUnknown(LedgerError):
+    """The database was lost before it said whether it kept what was written."""
+
+
 class UnknownResponse(LedgerError):
     """The ledger holds no response of that id."""
 
@@ -139,3 +157,18 @@ class Interrupted(SweeperError):
 
     exit_code = 3
     code = "interrupted"
+
+
+def unforeseen(fault: BaseException) -> SweeperError:
+    """What a person can be told of a fault; one that nobody foresaw is kept as the cause."""
+    if isinstance(fault, SweeperError):
+        return fault
+    place = traceback.extract_tb(fault.__traceback__)[-1]
+    told = SweeperError(
+        f"{type(fault).__name__} at {place.filename}:{place.lineno} during a sweep,"
+        " which is a fault of sweeper's",
+        hint="what was seen is written, or told in the log; report this, and do not sweep until it is"
+        " mended",
+    )
+    told.__cause__ = fault
+    return told

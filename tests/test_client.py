@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from sweeper import client, errors
 from sweeper.domain import moment
-from sweeper.ledger import admission, schema, tables
+from sweeper.ledger import admission, faults, schema, tables
 from sweeper.ledger import database as ledger_database
 from sweeper.ledger.database import Database
 from tests.support.registered import by_id, rows
@@ -176,7 +176,7 @@ def test_a_ledger_that_does_not_exist_is_refused_and_not_made(tmp_path: Path) ->
     path = tmp_path / "ledger.db"
     with pytest.raises(errors.LedgerError, match="there is no ledger at") as refused:
         client.Ledger(f"sqlite:///{path}")
-    assert refused.value.hint == "run: sweeper db upgrade"
+    assert refused.value.hint == faults.NO_LEDGER
     assert not path.exists()
 
 
@@ -185,7 +185,7 @@ def test_a_ledger_without_tables_is_refused_and_left_as_it_is(empty_url: str) ->
     try:
         with pytest.raises(errors.SchemaMismatch) as refused:
             client.Ledger(empty_url)
-        assert refused.value.hint == "run: sweeper db upgrade"
+        assert refused.value.hint == faults.NO_LEDGER
         assert schema.current(db) is None
     finally:
         db.close()

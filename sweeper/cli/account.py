@@ -5,19 +5,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeper.cli import output, status
+from sweeper.cli import output, roster, status
 from sweeper.cli.call import Call, as_json, pass_call, with_reason
 from sweeper.cli.verbs import Verbs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sweeper.config.settings import Config
     from sweeper.domain.secret import Secret
-    from sweeper.ledger.accounts import AccountRow, OpenBreaker
     from sweeper.service.operator import Who
+    from sweeper.service.standing import Kept
     from sweeper.service.stewardship import Checked
 
+DOUBTED = 3
 STOPPED = 12
 _PINNED = "provider_account_id"
 
@@ -33,59 +32,14 @@ def command() -> None:
 def list_(call: Call, *, as_json: bool) -> None:
     """List the accounts, configured or known to the ledger, with what stops them."""
     from sweeper.ledger import accounts
+    from sweeper.service import standing
 
     config = call.config()
-    with call.ledger(config) as database, database.read() as connection:
-        rows = {row.name: row for row in accounts.every(connection)}
-        stopped = accounts.open_breakers(connection)
-    names = sorted({*rows, *(str(one.name) for one in config.accounts)})
-    fields: list[dict[str, object]] = []
-    for name in names:
-        row, configured = rows.get(name), config.account(name)
-        fields.append(
-            {
-                "account": name,
-                "configured": configured is not None,
-                "provider": configured.provider if configured else row and row.provider,
-                "base_url": configured.base_url if configured else row and row.base_url,
-                "provider_account_id": row and row.pinned_account_id,
-                "key_fingerprint": row and row.key_fingerprint,
-                "stopped": [one.breaker.value for one in stopped if one.account == name],
-                "last_control": row and row.control,
-                "last_control_at": output.instant(row.control_at if row else None),
-            }
-        )
-    if as_json:
-        for each in fields:
-            output.json_line("account", each)
-        output.json_line("summary", {"accounts": len(fields)})
-        return
-    output.table(
-        ("ACCOUNT", "PROVIDER", "PINNED TO", "KEY", "STOPPED BY", "LAST CONTROL"),
-        [
-            (
-                each["account"],
-                each["provider"] if each["configured"] else "not configured",
-                each["provider_account_id"],
-                each["key_fingerprint"],
-                _since(one for one in stopped if one.account == each["account"]),
-                _control(rows.get(str(each["account"]))),
-            )
-            for each in fields
-        ],
-    )
-
-
-def _since(stopped: "Iterable[OpenBreaker]") -> str | None:
-    """What stops an account and since when, to be compared with when its control was."""
-    told = (f"{one.breaker.value} since {output.short_instant(one.opened_at)}" for one in stopped)
-    return ", ".join(told) or None
-
-
-def _control(row: "AccountRow | None") -> str | None:
-    if row is None or row.control is None:
-        return None
-    return f"{row.control} {output.short_instant(row.control_at)}"
+    with call.ledger(config) as database:
+        with database.read() as connection:
+            rows = {row.name: row for row in accounts.every(connection)}
+        stopped = standing.stopped(config, database)
+    roster.tell(config, rows, stopped, as_json=as_json)
 
 
 @command.command("check", epilog="Example: sweeper account check main")
@@ -97,16 +51,20 @@ def check(call: Call, *, name: str, as_json: bool) -> int:
 
     Sends the account check and GETs, never a DELETE. A good answer lifts what a bad credential,
     a payment, an intercepting proxy or a wrong configuration had stopped. Exit code 12 when the
-    account is stopped.
+    account is stopped, else 3 when the clock may be wrong, so that nothing is deleted.
     """
-    from sweeper.service import stewardship
+    from sweeper.service import standing, stewardship
 
     config = call.config()
     key = _key(config, name)
-    with call.ledger(config, create=True) as database:
+    with call.ledger(config) as database:
         checked = stewardship.check(config, database, name, key)
-    _told(checked, as_json=as_json)
-    return STOPPED if checked.stopped is not None or checked.waits_for else 0
+        is_stopped = checked.stopped is not None or bool(checked.waits_for)
+        kept = standing.kept_at(config, database, name) if is_stopped else None
+    _told(checked, as_json=as_json, kept=kept)
+    if is_stopped:
+        return STOPPED
+    return 0 if checked.clock_doubt is None else DOUBTED
 
 
 @command.command(
@@ -134,7 +92,7 @@ def reset(call: Call, *, name: str, expect_absent: int, reason: str, as_json: bo
 
     config = call.config()
     key = _key(config, name)
-    with call.ledger(config, create=True) as database:
+    with call.ledger(config) as database:
         checked, closed = stewardship.reset(
             config, database, name, key, expect_absent=expect_absent, who=_who(reason)
         )
@@ -156,7 +114,7 @@ def accept(call: Call, *, name: str, reason: str, as_json: bool) -> None:
 
     config = call.config()
     key = _key(config, name)
-    with call.ledger(config, create=True) as database:
+    with call.ledger(config) as database:
         checked = stewardship.accept(config, database, name, key, who=_who(reason))
     _told(checked, as_json=as_json)
 
@@ -174,7 +132,15 @@ def _key(config: "Config", name: str) -> "Secret":
     return secret.read_key(stewardship.configured(config, name), os.environ)
 
 
-def _told(checked: "Checked", *, as_json: bool, lifted: list[str] | None = None) -> None:
+def _told(
+    checked: "Checked",
+    *,
+    as_json: bool,
+    lifted: list[str] | None = None,
+    kept: "Kept | None" = None,
+) -> None:
+    from sweeper.domain import remedy, wording
+
     fields = {
         "account": checked.account,
         "result": checked.result,
@@ -184,9 +150,12 @@ def _told(checked: "Checked", *, as_json: bool, lifted: list[str] | None = None)
         "clock_off_seconds": None
         if checked.clock_off is None
         else round(checked.clock_off.total_seconds(), 3),
+        "clock_doubt": checked.clock_doubt,
         "stopped": None if checked.stopped is None else checked.stopped.breaker.value,
         "detail": None if checked.stopped is None else checked.stopped.detail,
         "waits_for_reset": [one.value for one in checked.waits_for],
+        "kept": 0 if kept is None else kept.count,
+        "oldest_seconds": None if kept is None else kept.oldest_seconds,
     }
     if lifted is not None:
         fields["lifted"] = lifted
@@ -198,8 +167,14 @@ def _told(checked: "Checked", *, as_json: bool, lifted: list[str] | None = None)
     shown = {name.replace("_", " "): value for name, value in told.items()}
     shown["reads by id"] = "yes" if checked.reads_by_id else "no"
     shown["waits for reset"] = ", ".join(one.value for one in checked.waits_for) or None
+    del shown["kept"], shown["oldest seconds"]
+    if kept is not None and kept.count:
+        oldest = wording.length(kept.oldest)
+        shown["kept past their time"] = f"{kept.count:,}, the oldest by {oldest}"
     if lifted is not None:
         shown["lifted"] = ", ".join(lifted) or None
     output.pairs(shown)
     for breaker in (*checked.waits_for, *([checked.stopped.breaker] if checked.stopped else ())):
         output.line(status.remedy(checked.account, breaker))
+    if checked.clock_doubt is not None:
+        output.line(f"next: {remedy.of_clock(is_dated=checked.clock_off is not None)}")

@@ -39,11 +39,11 @@ class Call:
         return load.load(self.config_path, os.environ)
 
     @contextmanager
-    def ledger(self, config: "Config", *, create: bool = False) -> "Iterator[Database]":
-        """Open the configured ledger, its schema checked; only `create` makes a missing file."""
+    def ledger(self, config: "Config") -> "Iterator[Database]":
+        """Open the configured ledger, its schema checked; none is made where it is missing."""
         from sweeper.service import assembly
 
-        database = assembly.open_ledger(config, create=create)
+        database = assembly.open_ledger(config)
         try:
             yield database
         finally:

@@ -106,6 +106,7 @@ def perform(call: Call, stage: "Stage", count: int, told: Teller, *, keep: bool)
     stage.create(count)
     told.say(f"Created {count} responses of {len(stage.apps)} applications, up to 25 days old.")
     config = stage.config()
+    assembly.make_ledger(config)
     database = assembly.open_ledger(config)
     try:
         registered = stage.register(config, database)

@@ -1,6 +1,5 @@
 """`sweeper responses list` and `show`: what the ledger holds, one by one."""
 
-import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -274,12 +273,14 @@ def fields(row: "Response", config: "Config", said: "Said | None" = None) -> dic
 
     `said`: by whom it was closed, and why.
     """
+    from sweeper.domain import labels
+
     policy, due_at, deadline_at = _deciding(row, config)
     return {
         "response_id": row.response_id,
         "account": row.account,
         "created_at": output.instant(row.created_at),
-        "labels": json.loads(row.labels),
+        "labels": labels.stored(row.labels),
         "subject": row.subject,
         "previous_response_id": row.previous_response_id,
         "state": row.state.value,
@@ -317,7 +318,7 @@ def _deciding(
 
     if row.state is State.GONE:
         return row.policy, row.due_at, row.deadline_at
-    rule = policy.deciding(config.policies, row.account, labels.read(row.labels))
+    rule = policy.deciding(config.policies, row.account, labels.stored(row.labels))
     if rule is None or row.created_at is None:
         return (None if rule is None else rule.name), None, None
     created_at = moment.from_us(row.created_at)

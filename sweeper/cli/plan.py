@@ -179,7 +179,11 @@ def counted(number: int, kind: str = "") -> str:
 
 def labels_text(canonical: str) -> str:
     """Labels as people write them: app=support env=prod."""
-    labels = json.loads(canonical)
+    from sweeper.domain import labels as label_texts
+
+    labels = label_texts.stored(canonical)
+    if labels is None:
+        return "(unreadable)"
     return " ".join(f"{key}={value}" for key, value in labels.items()) or "-"
 
 

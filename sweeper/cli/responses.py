@@ -67,7 +67,7 @@ def add(
         "previous_response_id": previous,
     }
     config = call.config()
-    with call.ledger(config, create=True) as database:
+    with call.ledger(config) as database:
         only = [lines.Line(number=1, value=line)]
         (batch,) = intake.register(database, only, config=config, default_account=account)
     if batch.rejected:
@@ -133,7 +133,7 @@ def import_(call: Call, *, file: Path, account: str | None, form: str | None, as
     names = set() if account is None else {account}
     with (
         _stream(file) as stream,
-        call.ledger(config, create=True) as database,
+        call.ledger(config) as database,
         Interruptible() as ctrl_c,
         _rarely_collecting(),
     ):

@@ -3,8 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -16,9 +16,9 @@ from sweeper.cli.call import Call, as_json, pass_call
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
+    from sweeper.cli.voice import Voice
     from sweeper.config.settings import Config
     from sweeper.domain.event import Event
-    from sweeper.domain.secret import Secret
     from sweeper.ledger.database import Database
     from sweeper.service.daemon.daemon import Daemon
     from sweeper.service.daemon.health import Health
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 _ENDS: Final = (signal.SIGTERM, signal.SIGINT)
 _LAST_MOMENT: Final = 4.5
 """Seconds after which the process ends, when a part of it has died and another hangs."""
+
+
+class _Doom:
+    """Ends the process a moment after it is called, whatever hangs."""
+
+    def __init__(self) -> None:
+        self._timer = threading.Timer(_LAST_MOMENT, os._exit, (1,))
+        self._timer.daemon = True
+
+    def __call__(self) -> None:
+        with suppress(RuntimeError):  # it has been called already
+            self._timer.start()
+
+    def lift(self) -> None:
+        """Nothing hangs: all that was to end has ended."""
+        self._timer.cancel()
 
 
 @click.command("run", epilog="Example: SWEEPER__LOG__FORMAT=json sweeper run")
@@ -41,8 +57,7 @@ def command(call: Call, *, as_json: bool) -> None:  # noqa: ARG001 - whoever tel
     configuration anew, wholly or not at all. What happens is told in the log, on stderr; --json is
     for a failure that ends it.
     """
-    import asyncio
-
+    from sweeper.cli.voice import Voice
     from sweeper.service import assembly
     from sweeper.service.daemon.systemd import Notifier
 
@@ -51,10 +66,10 @@ def command(call: Call, *, as_json: bool) -> None:  # noqa: ARG001 - whoever tel
         with _starting():
             config = call.config()
             keys = assembly.read_keys(config, os.environ)
-            voice = _Voice(call, config, assembly.usable(keys))
+            voice = Voice(call, config, assembly.usable(keys))
             # A ledger that is gone is not begun anew: what it knew would never be due again.
-            with call.ledger(config) as database:
-                asyncio.run(_run(call, config, database, voice, notifier))
+            with _telling(voice, notifier) as doom, call.ledger(config) as database:
+                asyncio.run(_run(call, database, voice, notifier, doom))
     except KeyboardInterrupt:
         return  # told to end before there was anything to finish
 
@@ -84,14 +99,33 @@ def _starting() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _telling(voice: "Voice", notifier: "Notifier") -> Iterator[_Doom]:
+    """Have somebody told when it is the ledger that ends the daemon, or lets it not begin.
+
+    Only what has ended is told of: no part that dies is waited for longer because of it.
+    """
+    from sweeper import errors
+    from sweeper.service.alarm import alarms
+
+    doom = _Doom()
+    try:
+        yield doom
+    except errors.LedgerError as fault:
+        doom.lift()
+        notifier.alive()
+        alarms.tell_that_none_runs(voice.config, voice, fault.message)
+        raise
+
+
 async def _run(
-    call: Call, config: "Config", database: "Database", voice: "_Voice", notifier: "Notifier"
+    call: Call, database: "Database", voice: "Voice", notifier: "Notifier", doom: _Doom
 ) -> None:
-    await _daemon(call, config, database, voice, notifier).run()
+    await _daemon(call, database, voice, notifier, doom).run()
 
 
 def _daemon(
-    call: Call, config: "Config", database: "Database", voice: "_Voice", notifier: "Notifier"
+    call: Call, database: "Database", voice: "Voice", notifier: "Notifier", doom: _Doom
 ) -> "Daemon":
     from sweeper.service.daemon.daemon import Daemon
     from sweeper.service.daemon.health import Health
@@ -99,6 +133,7 @@ def _daemon(
     from sweeper.service.daemon.vitals import Vitals
     from sweeper.telemetry.metrics import Metrics
 
+    config = voice.config
     metrics = Metrics(metadata.version("sweeper"))
     vitals = Vitals()
     health = Health(config, database, vitals, metrics)
@@ -125,36 +160,10 @@ def _daemon(
         db=database,
         around=around,
         vitals=vitals,
-        doom=_doom,
+        doom=doom,
         reloaded=follow,
         beside=_beside(config, health),
     )
-
-
-class _Voice:
-    """The daemon's log, which goes by the configuration in force and by every key that was read."""
-
-    def __init__(self, call: Call, config: "Config", keys: "Iterable[Secret]") -> None:
-        self._call = call
-        self._known = {key.reveal(): key for key in keys}
-        self.follow(config)
-
-    def __call__(self, happened: "Event") -> None:
-        self._log(happened)
-
-    def follow(self, config: "Config") -> None:
-        from sweeper.telemetry import events, logs
-
-        self._config = config
-        self._call.start_logs(config, self._known.values())
-        self._log = events.EventLog(logs.logger(), response_ids=config.log.response_ids)
-
-    def redact(self, keys: "Iterable[Secret]") -> None:
-        """Take these keys out of every line from now on."""
-        new = {key.reveal(): key for key in keys}
-        if new.keys() - self._known.keys():
-            self._known |= new
-            self.follow(self._config)
 
 
 def _beside(config: "Config", health: "Health") -> "Mapping[str, Coroutine[None, None, None]]":
@@ -165,10 +174,3 @@ def _beside(config: "Config", health: "Health") -> "Mapping[str, Coroutine[None,
     listen = config.listen
     answering = app.application(health)
     return {"http": server.serve(answering, listen.host, listen.port)}
-
-
-def _doom() -> None:
-    """End the process a moment from now, whatever hangs."""
-    last = threading.Timer(_LAST_MOMENT, os._exit, (1,))
-    last.daemon = True
-    last.start()

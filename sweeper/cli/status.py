@@ -66,13 +66,16 @@ def _fields(found: "Status") -> dict[str, object]:
         ],
         "stopped": [
             {
-                "account": one.account,
-                "breaker": one.breaker.value,
-                "since": output.instant(one.opened_at),
-                "detail": one.detail,
+                "account": one.by.account,
+                "breaker": one.by.breaker.value,
+                "since": output.instant(one.by.opened_at),
+                "detail": one.by.detail,
+                "kept": one.kept.count,
+                "oldest_seconds": one.kept.oldest_seconds,
             }
             for one in found.stopped
         ],
+        "withheld": list(found.withheld),
         "open": dict(found.open),
         "quarantined": dict(found.quarantined),
         "live": dict(found.live),
@@ -111,22 +114,25 @@ def _sweep(row: "SweepRow | None") -> dict[str, object] | None:
 
 def _tell(found: "Status") -> None:
     from sweeper.cli.plan import length_text
+    from sweeper.domain import wording
 
     for late in found.late:
         output.line(
             f"LATE: {late.count:,} of {late.policy!r} are past their deadline,"
             f" the oldest by {length_text(late.oldest)}"
         )
-    for one in found.stopped:
+    for each in found.stopped:
+        one, kept = each.by, each.kept
         output.line(
             f"STOPPED: account {one.account} since {output.short_instant(one.opened_at)}"
             f" ({one.breaker.value.replace('_', ' ')}): {one.detail}"
+            f"{wording.kept(kept.count, kept.oldest)}"
         )
         output.line(f"  {remedy(one.account, one.breaker)}")
-    if found.withheld is not None and found.finished is not None:
-        began = output.short_instant(found.finished.started_at)
-        output.line(_WITHHELD[found.withheld].format(began))
-        output.line(f"  next: {_MEND[found.withheld]}")
+    began = None if found.finished is None else output.short_instant(found.finished.started_at)
+    for why in found.withheld:
+        output.line(_WITHHELD[why].format(began))
+        output.line(f"  next: {_MEND[why]}")
     _tell_unknown(found)
     _tell_spool(found)
     if found.ok:

@@ -69,7 +69,7 @@ def command(
         bounds = assembly.scope(config, only=policy, most=most)
         keys: Keys = {} if dry_run else assembly.read_keys(config, os.environ)
         assembly.usable(keys)
-        with call.ledger(config, create=not dry_run) as database:
+        with call.ledger(config) as database:
             ended = sweep_once(call, config, database, keys, bounds, dry_run=dry_run, listener=note)
             if as_json:
                 numbers = ended.summary.as_json()
@@ -109,18 +109,20 @@ def sweep_once(
     """Sweep with logs, and with a progress bar on a terminal; `listener` hears each event too."""
     import asyncio
 
+    from sweeper.cli.voice import Voice
     from sweeper.service import assembly, sweeping
-    from sweeper.telemetry import events, logs
+    from sweeper.service.keyring import Keyring
 
     # On a terminal the bar shows the progress, and a line for each response would bury it.
     shown = call.quieter() if sys.stderr.isatty() else call
-    shown.start_logs(config, assembly.usable(keys))
-    log = events.EventLog(logs.logger(), response_ids=config.log.response_ids)
+    voice = Voice(shown, config, assembly.usable(keys))
     if dry_run:
-        shop = sweeping.workshop(config, database, log)
+        shop = sweeping.workshop(config, database, voice)
         return asyncio.run(sweeping.rehearse(shop, config, bounds))
     with Bar("deleting") as bar:
-        shop = sweeping.workshop(config, database, _told(log, bar, listener))
+        ring = Keyring(environ=os.environ, redact=voice.redact)
+        told = _told(voice, bar, listener)
+        shop = sweeping.workshop(config, database, told, reread=ring.reread)
         return asyncio.run(sweeping.run(shop, config, keys, bounds))
 
 

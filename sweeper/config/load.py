@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import ValidationError
 
 from sweeper import errors
-from sweeper.config import crosscheck, fault, lint, model, overlay
+from sweeper.config import crosscheck, fault, lint, model, overlay, place
 from sweeper.config.settings import Account, Config, KeyPlace, KeySource, Listen, LogSettings
 from sweeper.domain.plan import Guards
 from sweeper.domain.policy import Match, Policy
@@ -22,7 +22,7 @@ VARIABLE: Final = "SWEEPER_CONFIG"
 
 _LONGEST: Final = 1 << 20
 OPEN: Final = "others may write to it"
-"""What is warned of a file that decides what is deleted, and is not ours alone to change."""
+"""What is warned of a file that decides what is deleted, and that a group may change."""
 
 
 def find(given: Path | None, environ: Mapping[str, str]) -> Path:
@@ -66,7 +66,8 @@ def _faulty(path: Path, faults: list[str]) -> errors.ConfigurationError:
 def _read(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
+            place.check(path, status)
             data = file.read(_LONGEST + 1)
     except OSError as failure:
         raise errors.ConfigurationError(
@@ -76,7 +77,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     if len(data) > _LONGEST:
         raise errors.ConfigurationError(f"the configuration {path} is larger than 1 MiB")
     try:
-        return tomllib.loads(data.decode()), mode
+        return tomllib.loads(data.decode()), status.st_mode
     except UnicodeDecodeError as failure:
         line = data.count(b"\n", 0, failure.start) + 1
         raise _faulty(path, [f"line {line}: is not UTF-8 text"]) from None

@@ -5,6 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 _REDIRECTS = 300
+_NOT_DONE = frozenset({307, 308, 405, 415})
+"""Of what goes to the wrong place: asked to go elsewhere, or refused. Any other redirect may
+point at what has been done."""
 
 
 class AnswerKind(StrEnum):
@@ -90,5 +93,7 @@ class Answer:
                 return self.status not in (425, 429)
             case AnswerKind.UNCLEAR | AnswerKind.HTML | AnswerKind.PRESENT:
                 return self.status is not None and self.status < _REDIRECTS
+            case AnswerKind.MISCONFIGURED:
+                return self.status not in _NOT_DONE
             case _:
                 return False

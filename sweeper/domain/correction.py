@@ -37,7 +37,10 @@ NEVER = Basis()
 
 
 def basis(
-    policies: Sequence[Policy], account: str, labels: Mapping[str, str], created_at: datetime | None
+    policies: Sequence[Policy],
+    account: str,
+    labels: Mapping[str, str] | None,
+    created_at: datetime | None,
 ) -> Basis:
     """Judge by these values alone, whatever state a response is in."""
     rule = deciding(policies, account, labels)

@@ -50,17 +50,19 @@ class Facts:
     """What the ledger and the configuration say of one response.
 
     `waiting_for` are the responses that continue it and are not gone; `configured` tells
-    whether its account stands in the configuration; `outcome` is the last one.
+    whether its account stands in the configuration, `stopped` whether a breaker is open there;
+    `outcome` is the last one. Labels are None where the ledger's cannot be read.
     """
 
     state: State
     account: str
     created_at: datetime | None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = field(default_factory=dict)
     next_try_at: datetime | None = None
     waiting_for: tuple[ResponseId, ...] = ()
     quarantine_reason: str | None = None
     configured: bool = True
+    stopped: bool = False
     outcome: str | None = None
 
 
@@ -184,6 +186,10 @@ def _waits(facts: Facts, now: datetime) -> list[tuple[Verdict, str]]:
         )
     if facts.waiting_for:
         waits.append((Verdict.WAITING, _children(facts.waiting_for)))
+    if facts.stopped:
+        # It is planned all the same: a sweep may find that the account can go on.
+        text = f'nothing is deleted for it while the account "{facts.account}" is stopped'
+        waits.append((Verdict.DUE, text))
     return waits
 
 

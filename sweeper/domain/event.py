@@ -62,6 +62,23 @@ class OutcomeUnwritten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerWaitedFor:
+    """The ledger does not take what is to be written: nothing is sent until it does."""
+
+    name: ClassVar[str] = "ledger_waited_for"
+    detail: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerBack:
+    """The ledger that was waited for has been written to; so many `seconds` after that was told."""
+
+    name: ClassVar[str] = "ledger_back"
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerOpened:
     """An account stopped: nothing more is sent there until the reason is gone.
 
@@ -90,6 +107,18 @@ class ClaimsFreed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowsSetAside:
+    """Responses that were due stand in the ledger as nobody could have registered them.
+
+    `reasons` counts them by what is wrong. Nothing is sent for them until a person decides.
+    """
+
+    name: ClassVar[str] = "rows_set_aside"
+    account: str
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockDoubted:
     """The clock cannot be trusted: nothing is claimed until it can."""
 
@@ -105,6 +134,15 @@ class BreakerClosed:
     name: ClassVar[str] = "breaker_closed"
     account: str
     breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyReplaced:
+    """An account's key was refused, and another one stands where it was read: it is tried now."""
+
+    name: ClassVar[str] = "key_replaced"
+    account: str
+    key_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +279,8 @@ class SweepWaits:
 class SweepFailed:
     """A sweep could not begin, or could not go on; it is tried again in `retry_seconds`.
 
-    None: with the next one of the schedule.
+    None: with the next one of the schedule. `sweep_id` is that of a sweep that had begun, and
+    whose end was told; None where none could.
     """
 
     name: ClassVar[str] = "sweep_failed"
@@ -249,6 +288,7 @@ class SweepFailed:
     detail: str
     hint: str | None
     retry_seconds: float | None
+    sweep_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,10 +365,14 @@ Event = (
     | AccountChecked
     | ResponseSettled
     | OutcomeUnwritten
+    | LedgerWaitedFor
+    | LedgerBack
     | BreakerOpened
     | ClaimsFreed
+    | RowsSetAside
     | ClockDoubted
     | BreakerClosed
+    | KeyReplaced
     | PoliciesChanged
     | GuardRefused
     | Throttled

@@ -72,6 +72,14 @@ def read(text: str) -> dict[str, str]:
     return check(found)
 
 
+def stored(text: str) -> dict[str, str] | None:
+    """Read what stands in the ledger; None where it breaks the rules, so that no policy matches."""
+    try:
+        return read(text)
+    except ValueError:
+        return None
+
+
 def _distinct(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
     # Of a key that is given twice nobody can say which value was meant.
     found: dict[str, object] = {}

@@ -5,6 +5,8 @@ from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def to_us(moment: datetime) -> int:
@@ -13,8 +15,11 @@ def to_us(moment: datetime) -> int:
 
 
 def from_us(microseconds: int) -> datetime:
-    """The aware UTC moment; raises OverflowError outside the years 1 to 9999."""
-    return _EPOCH + timedelta(microseconds=microseconds)
+    """The aware UTC moment, or the nearest one that there is: a row can hold any number."""
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return _FIRST if microseconds < 0 else _LAST
 
 
 def length_us(length: timedelta) -> int:

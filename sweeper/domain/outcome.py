@@ -50,6 +50,7 @@ class Breaker(StrEnum):
     NOT_FOUND = "not_found"
     INTERCEPTED = "intercepted"
     UNREACHABLE = "unreachable"
+    TLS = "tls"
 
 
 _STOPS = {
@@ -63,10 +64,11 @@ _STOPS = {
 class Facts:
     """What is known of a response before an answer is judged.
 
-    `touched`: an earlier attempt may have been carried out. `failures`: answers so far, for the
-    back-off. `lifetime`: how long the provider keeps a response by itself. `label_set_seen`: this
-    key has seen, by a yes or a GET 200, a response of the same label set. `yes_here`: the yes
-    came to this key and base URL. `get_seen`: a GET by id has answered 200 to this key.
+    `touched`: an earlier attempt may have been carried out. `failures`: answers so far that spoke
+    of it, for the back-off. `lifetime`: how long the provider keeps a response by itself.
+    `label_set_seen`: this key has seen, by a yes or a GET 200, a response of the same label set.
+    `yes_here`: the yes came to this key and base URL. `yes_same_account`: it came to another key of
+    the account that the provider names. `get_seen`: a GET by id has answered 200 to this key.
     """
 
     created_at: datetime
@@ -77,6 +79,7 @@ class Facts:
     label_set_seen: bool
     yes_at: datetime | None
     yes_here: bool
+    yes_same_account: bool
     get_seen: bool
 
     @property
@@ -123,12 +126,15 @@ def after_delete(
         case AnswerKind.REJECTED:
             return Settlement(state=State.QUARANTINED, outcome=Outcome.REJECTED, counted=True)
         case AnswerKind.CREDENTIAL | AnswerKind.PAYMENT | AnswerKind.MISCONFIGURED:
-            return Settlement(state=State.LIVE, stop=_STOPS[answer.kind])
+            return Settlement(state=State.LIVE, touched=touched, stop=_STOPS[answer.kind])
         case AnswerKind.NOT_SENT:
             return Settlement(state=State.LIVE)
         case AnswerKind.MISPLACED:
             return _open(Outcome.NOT_VISIBLE, again)
-        case AnswerKind.CONFLICT | AnswerKind.UNAVAILABLE | AnswerKind.THROTTLED | AnswerKind.LOST:
+        case AnswerKind.THROTTLED:
+            # It speaks of the account and not of the response, which is not put off for it.
+            return _open(Outcome.FAILING, again, touched=touched, counted=False)
+        case AnswerKind.CONFLICT | AnswerKind.UNAVAILABLE | AnswerKind.LOST:
             return _open(Outcome.FAILING, again, touched=touched)
         case AnswerKind.UNCLEAR | AnswerKind.PRESENT | AnswerKind.HTML:
             return _open(Outcome.UNCONFIRMED, again, touched=touched)
@@ -167,7 +173,8 @@ def settle_verification(
         return _open(Outcome.STILL_PRESENT, again)
     if answer.kind is AnswerKind.ABSENT and _verifies(facts, now, bracketed=bracketed):
         return Settlement(state=State.GONE, outcome=Outcome.DELETED, verified=True)
-    return Settlement(state=State.VERIFYING, counted=True, verify_at=again)
+    counted = answer.kind is not AnswerKind.THROTTLED
+    return Settlement(state=State.VERIFYING, counted=counted, verify_at=again)
 
 
 def without_verification(facts: Facts) -> Settlement:
@@ -199,14 +206,19 @@ def _absence(facts: Facts, now: datetime) -> Outcome | None:
 
 
 def _verifies(facts: Facts, now: datetime, *, bracketed: bool) -> bool:
-    if facts.yes_at is None or not (facts.yes_here and facts.get_seen):
+    if facts.yes_at is None or not facts.get_seen:
         return False
-    return bracketed or abs(now - facts.yes_at) <= VERIFY_WINDOW
+    if facts.yes_here:
+        return bracketed or abs(now - facts.yes_at) <= VERIFY_WINDOW
+    # A key that took the other's place must be one that would see the response if it were there.
+    return bracketed and facts.yes_same_account and facts.label_set_seen
 
 
-def _open(outcome: Outcome, again: datetime, *, touched: bool = False) -> Settlement:
+def _open(
+    outcome: Outcome, again: datetime, *, touched: bool = False, counted: bool = True
+) -> Settlement:
     return Settlement(
-        state=State.LIVE, outcome=outcome, touched=touched, counted=True, next_try_at=again
+        state=State.LIVE, outcome=outcome, touched=touched, counted=counted, next_try_at=again
     )
 
 

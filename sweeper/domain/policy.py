@@ -65,8 +65,15 @@ def matches(match: Match, account: str, labels: Mapping[str, str]) -> bool:
     return all(labels.get(key) in values for key, values in match.labels.items())
 
 
-def deciding(policies: Sequence[Policy], account: str, labels: Mapping[str, str]) -> Policy | None:
-    """Return the first policy that matches; None: nothing of this label set is ever due."""
+def deciding(
+    policies: Sequence[Policy], account: str, labels: Mapping[str, str] | None
+) -> Policy | None:
+    """Return the first policy that matches; None: nothing of this label set is ever due.
+
+    No policy matches labels that cannot be read (None), not even one for everything.
+    """
+    if labels is None:
+        return None
     return next((one for one in policies if matches(one.match, account, labels)), None)
 
 

@@ -1,15 +1,34 @@
-"""What a person can do about a stopped account."""
+"""What a person can do about a stopped account, or about what withheld a sweep."""
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from sweeper.domain.outcome import Breaker
+
+OF_REFUSAL: Final = "sweeper plan"
+"""What follows when a guard has refused."""
+OF_DOUBT: Final = "mend the time service; sweeper doctor"
+"""What follows when the clock is not trusted."""
+
+
+def of_clock(*, is_dated: bool) -> str:
+    """Say what helps where the clock is doubted; `is_dated` where the provider sends a `Date`."""
+    mend = "mend the time service; until then nothing is deleted"
+    if is_dated:
+        return mend
+    trust = "[guards] trust_local_clock = true"
+    return f"{mend}. Where no Date comes and this machine's clock is kept right: {trust}"
 
 
 def of_stop(account: str, breaker: Breaker) -> str:
     """Say what lifts this breaker, as words that follow "next: "."""
     match breaker:
         case Breaker.UNREACHABLE:
-            return "mend the way to the provider; every sweep tries again"
+            what = "mend the way to the provider, or wait: every sweep asks once whether it is back"
+        case Breaker.TLS:
+            what = (
+                "find out why its certificate is not trusted: expired, issued for another name, or"
+                " by an authority that this system does not know, or somebody stands between"
+            )
         case Breaker.NOT_FOUND:
             return (
                 "find out who deleted them, or which key, account or base URL is wrong; then"

@@ -1,8 +1,31 @@
 """The numbers of one sweep, the same in the command's JSON, the ledger, the log and the record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Something that stopped a sweep, or its part at one account.
+
+    `kept` counts what is past its time there, the oldest since `oldest_due_at`; None where that
+    is not known. A guard knows no more than how much is due.
+    """
+
+    reason: str
+    account: str | None = None
+    kept: int | None = None
+    oldest_due_at: datetime | None = None
+
+    def as_json(self) -> dict[str, object]:
+        since = None if self.oldest_due_at is None else rfc3339(self.oldest_due_at)
+        return {
+            "reason": self.reason,
+            "account": self.account,
+            "kept": self.kept,
+            "oldest_due_at": since,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,7 +33,8 @@ class Summary:
     """One sweep's numbers. `remaining` is None when it could not be determined, never then 0.
 
     `unread_spool_files` may hold registrations that nobody knows of; None when the spool could
-    not be looked into.
+    not be looked into. `stops` are all causes that it opened or met; the first one
+    gives the `stop_reason`.
     """
 
     sweep_id: str
@@ -26,6 +50,7 @@ class Summary:
     started_at: datetime
     finished_at: datetime
     unread_spool_files: int | None = 0
+    stops: Sequence[Cause] = ()
 
     @property
     def complete(self) -> bool:
@@ -50,6 +75,7 @@ class Summary:
             "unread_spool_files": self.unread_spool_files,
             "complete": self.complete,
             "stop_reason": self.stop_reason,
+            "stops": [one.as_json() for one in self.stops],
             "started_at": rfc3339(self.started_at),
             "finished_at": rfc3339(self.finished_at),
         }

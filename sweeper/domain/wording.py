@@ -27,6 +27,13 @@ def counted(number: int, kind: str = "") -> str:
     return f"{number:,} {kind}response{'' if number == 1 else 's'}"
 
 
+def kept(count: int, oldest: timedelta) -> str:
+    """What follows a stop: how much is kept there because of it; nothing where nothing is."""
+    if not count:
+        return ""
+    return f"; {counted(count)} kept past their time there, the oldest by {length(oldest)}"
+
+
 def stopped(stop_reason: str) -> str:
     """Why a sweep stopped: account:main:credential is an account and its breaker."""
     if stop_reason.startswith("account:"):

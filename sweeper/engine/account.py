@@ -15,6 +15,7 @@ from sweeper.domain.outcome import Breaker
 from sweeper.domain.response import is_response_id
 from sweeper.engine.breaker import Breakers
 from sweeper.engine.clock import ClockWatch
+from sweeper.engine.gate import Gate
 from sweeper.engine.grant import Grant
 from sweeper.engine.pace import Pace
 from sweeper.engine.pulse import Pulse
@@ -58,7 +59,8 @@ class Account:
 
     `seen` are the label sets of which this key has seen a response. `pinned` is the provider's
     account that this name stands for. `heard` says that the API has answered this
-    key about responses, whatever it said of one.
+    key about responses, whatever it said of one. `gate` keeps requests back while the ledger cannot
+    take what comes of them.
     """
 
     settings: Settings
@@ -71,6 +73,7 @@ class Account:
     emit: Emit
     seen: set[int]
     pulse: Pulse = field(default_factory=Pulse)
+    gate: Gate = field(default_factory=Gate)
     measure: Measure | None = None
     pinned: str | None = None
     newly_seen: set[int] = field(default_factory=set)
@@ -99,6 +102,26 @@ class Account:
         """
         whose = "" if self.pinned is None else f"#{self.pinned}"
         return f"{self.key_fingerprint}@{self.settings.base_url}{whose}"
+
+    def is_of_this_account(self, key: str | None) -> bool:
+        """Whether a key, told as `key` tells it, reached the account that the provider names."""
+        if key is None or self.pinned is None or not self.profile.names_accounts:
+            return False
+        return key.partition("@")[2] == self.key.partition("@")[2]
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether the provider itself has answered something."""
+        return self._breakers.reached
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the next request that fails stops the account again."""
+        return self._breakers.on_trial
+
+    def try_again(self) -> None:
+        """Ask once whether a stopped account may go on: the first failure stops it again."""
+        self._breakers.on_trial = True
 
     @property
     def may_send(self) -> bool:
@@ -170,6 +193,10 @@ class Account:
     def missed(self) -> None:
         """Note that something was not found which no attempt of ours can have taken away."""
         self.not_found = self.not_found.absent()
+        self.stop_if_tripped()
+
+    def stop_if_tripped(self) -> None:
+        """Stop where too much was not found, also by an earlier sweep that could not say so."""
         if self.not_found.tripped:
             self.stop(
                 Breaker.NOT_FOUND,
@@ -233,27 +260,30 @@ class Account:
         if answer.was_withdrawn:
             return None
         self.pulse.beat()
+        took = self.now() - grant.asked_at
         if self.measure is not None:
-            self.measure(self.name, method, answer, self.now() - grant.asked_at)
+            self.measure(self.name, method, answer, took)
         self.watch.saw(self.name, answer.date)
         self.heard = self.heard or (of_responses and answer.kind in _HEARD)
-        if answer.kind is AnswerKind.THROTTLED:
-            if self.pace.throttled(answer.retry_after):
-                self.emit(
-                    event.Throttled(
-                        account=self.name,
-                        pause_seconds=(
-                            answer.retry_after.total_seconds() if answer.retry_after else None
-                        ),
-                        rate_per_second=self.pace.rate,
-                    )
-                )
-        elif answer.status is not None:
-            self.pace.recovered()
-        opened = self._breakers.note(answer)
+        self._paced(answer, took)
+        opened = self._breakers.note(answer, to_delete=method == "DELETE")
         if opened is not None:
             self.stop(*opened)
         return answer
+
+    def _paced(self, answer: Answer, took: float) -> None:
+        """Let the account's rate follow an answer, which `took` so many seconds to come."""
+        if answer.kind is not AnswerKind.THROTTLED:
+            if answer.status is not None:
+                self.pace.recovered(took)
+            return
+        if self.pace.throttled(answer.retry_after, took):
+            pause = answer.retry_after.total_seconds() if answer.retry_after else None
+            self.emit(
+                event.Throttled(
+                    account=self.name, pause_seconds=pause, rate_per_second=self.pace.rate
+                )
+            )
 
     async def aclose(self) -> None:
         await asyncio.shield(self.door.aclose())

@@ -2,8 +2,9 @@
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sweeper.ledger.claims import Wanted
@@ -74,6 +75,12 @@ class Order:
             cut = self.cuts.get(row.label_set_id)
             if cut is not None and row.created_at <= cut.cutoff:
                 heapq.heappush(self._parents, (row.created_at + cut.keep, row.id, row))
+
+    def forget(self, pks: Collection[int]) -> None:
+        """Take back what was freed."""
+        self._held_back = [one for one in self._held_back if one[1] not in pks]
+        self._parents = [one for one in self._parents if one[1] not in pks]
+        heapq.heapify(self._parents)
 
     def pop(self, read: ReadPage, may: Callable[[int], bool] = lambda _: True) -> Row | None:
         """The next one of a label set that `may` be given now; None when there is none."""
@@ -155,7 +162,8 @@ class Queue:
     """What one account's sweep may still claim: what was planned, and no more of any label set.
 
     What was claimed once and came back is tried again when its time has come, without counting
-    twice.
+    twice. What is taken, claimed and freed in one transaction stays so when it is kept; before the
+    next one it is undone otherwise.
     """
 
     def __init__(self, cuts: Iterable[Cut]) -> None:
@@ -163,13 +171,25 @@ class Queue:
         self._left = Counter({cut.label_set_id: cut.most for cut in self._order.cuts.values()})
         self._retries: list[tuple[int, int, int]] = []
         self._asked: dict[int, int] = {}
+        self._done: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Begin a transaction, as though the one before had not been unless it was kept."""
+        done, self._done = self._done, []
+        for undo in reversed(done):
+            undo()
+
+    def keep(self) -> None:
+        """The transaction is committed."""
+        self._done.clear()
 
     def take(self, most: int, now: int, read: ReadPage) -> list[Wanted]:
         """Up to `most` responses to claim now."""
         wanted: list[Wanted] = []
         while self._retries and self._retries[0][0] <= now and len(wanted) < most:
-            _, pk, label_set_id = heapq.heappop(self._retries)
-            wanted.append(self._wanted(pk, label_set_id, now))
+            again = heapq.heappop(self._retries)
+            self._done.append(partial(heapq.heappush, self._retries, again))
+            wanted.append(self._wanted(*again[1:], now))
         self._asked = {}
         asked: Counter[int] = Counter()
 
@@ -180,6 +200,7 @@ class Queue:
             row = self._order.pop(read, may)
             if row is None:
                 break
+            self._done.append(partial(self._order.freed, (row,)))
             asked[row.label_set_id] += 1
             self._asked[row.id] = row.label_set_id
             wanted.append(self._wanted(row.id, row.label_set_id, now))
@@ -193,7 +214,9 @@ class Queue:
 
     def claimed(self, pks: Iterable[int]) -> None:
         """Charge those of the last take that were claimed, unless they were charged before."""
-        self._left.subtract(self._asked[pk] for pk in pks if pk in self._asked)
+        charged = Counter(self._asked[pk] for pk in pks if pk in self._asked)
+        self._left.subtract(charged)
+        self._done.append(partial(self._left.update, charged))
 
     def returned(self, pk: int, label_set_id: int, next_try_at: int) -> None:
         """Keep a response in mind that is to be tried again."""
@@ -201,7 +224,9 @@ class Queue:
             heapq.heappush(self._retries, (next_try_at, pk, label_set_id))
 
     def freed(self, parents: Iterable[Row]) -> None:
-        self._order.freed(parents)
+        rows = tuple(parents)
+        self._order.freed(rows)
+        self._done.append(partial(self._order.forget, {row.id for row in rows}))
 
     def _wanted(self, pk: int, label_set_id: int, now: int) -> Wanted:
         """With the cut-off of the plan, or of now where that is earlier: a clock may go back."""

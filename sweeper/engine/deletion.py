@@ -202,6 +202,7 @@ class Deletion:
             label_set_seen=claim.label_set_id in account.seen,
             yes_at=None if claim.yes_at is None else moment.from_us(claim.yes_at),
             yes_here=claim.yes_key == account.key,
+            yes_same_account=account.is_of_this_account(claim.yes_key),
             get_seen=account.get_seen,
         )
 

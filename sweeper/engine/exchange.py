@@ -20,6 +20,7 @@ from sweeper.ledger import (
     claims,
     clock,
     leases,
+    malformed,
     outcomes,
     records,
     responses,
@@ -27,6 +28,7 @@ from sweeper.ledger import (
 )
 from sweeper.ledger.claims import Claim, Terms
 from sweeper.ledger.leases import Lease
+from sweeper.ledger.malformed import Misfit
 from sweeper.ledger.outcomes import Settled
 from sweeper.ledger.records import Entry
 
@@ -77,15 +79,21 @@ class Got:
     """What comes back. Claims end at `ends_at`, in seconds of the boot clock.
 
     `crowded`: more must be admitted first. `drained`: nothing is left that could be done now;
-    None where nobody looked.
+    None where nobody looked. `misfits` were claimed too, and set aside at once.
     """
 
     claims: Sequence[Claim] = ()
+    misfits: Sequence[Misfit] = ()
     late: frozenset[outcomes.Fence] = frozenset()
     doubt: str | None = None
     crowded: bool = False
     drained: bool | None = None
     ends_at: float = 0.0
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether there is something to claim that could not be, and may be the next time."""
+        return self.crowded or bool(self.misfits and not self.claims)
 
 
 class Exchange:
@@ -103,11 +111,13 @@ class Exchange:
         is lost; nothing is settled then in this transaction.
         """
         account = self._account
+        self._do.queue.begin()
         lease_ends_at = math.inf
         if given.claims:
+            asked_at = account.now()  # before: whoever freezes in between has less time, not more
             left = leases.check(connection, self._do.lease)
             if left is not None:
-                lease_ends_at = account.now() + left / 1_000_000
+                lease_ends_at = asked_at + left / 1_000_000
             admission.lock(connection)
         now = moment.to_us(account.watch.clock.wall())
         doubt = account.watch.doubt(connection, account.name)
@@ -127,7 +137,11 @@ class Exchange:
         taken = self._claim(connection, given.room, now, deadline)
         if not account.watch.is_old(account.name):
             clock.keep_good(connection, now)
-        return Got(claims=taken, ends_at=ends_at, late=late, drained=not taken)
+        misfits = malformed.find(taken)
+        malformed.set_aside(connection, misfits, now=now)
+        bad = {one.claim.pk for one in misfits}
+        sound = [claim for claim in taken if claim.pk not in bad] if bad else taken
+        return Got(claims=sound, misfits=misfits, ends_at=ends_at, late=late, drained=not taken)
 
     def _settle(
         self, connection: "Connection", given: Given, now: int, doubt: str | None

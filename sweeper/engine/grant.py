@@ -1,15 +1,20 @@
 """The leave to send one request: a slot of the rate, an account that may send, a claim in time."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from sweeper.domain.control import Controls
+from sweeper.engine.gate import Gate
 from sweeper.engine.pace import Pace
+
+_GLANCE: Final = 1.0
+"""Seconds after which whoever waits for the ledger looks whether the account still may send."""
 
 
 class Sender(Protocol):
     """What a grant must know of an account; `now` is in seconds of the boot clock."""
 
     pace: Pace
+    gate: Gate
     controls: Controls
 
     @property
@@ -35,9 +40,14 @@ class Grant:
 
     async def granted(self) -> bool:
         sender = self._sender
-        if not self.holds() or not await sender.pace.slot(self._until - sender.now()):
-            return False
-        return self.holds()
+        while self.holds():
+            if not await sender.gate.passed(min(_GLANCE, self._until - sender.now())):
+                continue
+            if not await sender.pace.slot(self._until - sender.now()):
+                return False
+            if sender.gate.is_open:
+                return self.holds()
+        return False
 
     def holds(self) -> bool:
         sender = self._sender

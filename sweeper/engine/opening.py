@@ -7,19 +7,27 @@ from sweeper.domain import event, moment
 from sweeper.domain.answer import AnswerKind
 from sweeper.domain.outcome import Breaker
 from sweeper.domain.plan import AccountPlan
+from sweeper.engine import breaker
 from sweeper.engine.account import Account
 from sweeper.engine.recorder import Recorder
 from sweeper.ledger import accounts, claims, sightings
 from sweeper.ledger.accounts import AccountRow, OpenBreaker
+from sweeper.provider.fault import Fault
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LIFTED_BY_A_CONTROL: Final = frozenset(set(Breaker) - {Breaker.NOT_FOUND})
 """Breakers that a good control lifts; too much that was not found waits for a person."""
+LIFTED_BY_AN_ANSWER: Final = frozenset({Breaker.UNREACHABLE, Breaker.TLS})
+"""Breakers that any answer of the provider disproves, also one that stops the account anew."""
 
 _TRIES: Final = 3
-_BUSY: Final = frozenset({AnswerKind.THROTTLED, AnswerKind.UNAVAILABLE})
+_BUSY: Final = frozenset({AnswerKind.THROTTLED, AnswerKind.UNAVAILABLE, AnswerKind.HTML})
+_STRANGE: Final = frozenset(
+    {AnswerKind.ABSENT, AnswerKind.MISPLACED, AnswerKind.REJECTED, AnswerKind.UNCLEAR}
+)
+"""Answers to the account check that the API which we know does not give."""
 
 LOOKED_AT: Final = 5
 """How many of the planned responses are looked for at most."""
@@ -47,16 +55,30 @@ async def enter(
         if one.breaker not in LIFTED_BY_A_CONTROL:
             account.stop(one.breaker, one.detail)
             return False
+    # It may have tripped beside another stop, or right before a crash: then it was never opened.
+    account.stop_if_tripped()
+    if account.stopped is not None:
+        return False
+    if any(one.breaker in breaker.PASSING for one in stopped):
+        account.try_again()
     sample = await recorder.write(lambda c: _sample(c, account, made))
     result = await control(account, sample)
+    if account.may_send and account.row.identity is None and not account.heard:
+        account.stop(Breaker.UNREACHABLE, "no answer has shown yet that this key reaches the API")
     account.row = await recorder.write(lambda c: keep(c, account, result, dated(c)))
     account.newly_seen = set()
-    for breaker in account.lifted:
-        account.emit(event.BreakerClosed(account=account.name, breaker=breaker))
-    if account.may_send and account.row.identity is None:
-        account.stop(Breaker.UNREACHABLE, "no answer has shown yet that this key reaches the API")
+    for lifted in account.lifted:
+        account.emit(event.BreakerClosed(account=account.name, breaker=lifted))
+    _stay(account, stopped)
     account.emit(event.AccountChecked(account=account.name, result=result))
     return account.may_send
+
+
+def _stay(account: Account, stopped: Sequence[OpenBreaker]) -> None:
+    """Stay stopped where no answer of the control told enough to lift what stops the account."""
+    for one in stopped:
+        if account.may_send and one.breaker not in account.lifted:
+            account.stop(one.breaker, one.detail)
 
 
 def _recall(connection: "Connection", account: Account) -> tuple[Sequence[OpenBreaker], int]:
@@ -103,15 +125,17 @@ async def control(account: Account, planned: Sequence[tuple[str, int]]) -> str:
 
 
 async def _identify(account: Account) -> None:
-    """Ask whose account this is, again where the provider only said that it is busy."""
+    """Ask whose account this is, again where that may have been a moment's trouble."""
     answer = None
     for _ in range(_TRIES):
         answer = await account.identify()
-        if answer is None or answer.kind not in _BUSY:
+        if answer is None or not (answer.kind in _BUSY or answer.fault == Fault.TLS):
             break
     if account.may_send and account.controls.identity_at is None:
         said = "no answer" if answer is None else (answer.fault or f"status {answer.status}")
-        account.stop(Breaker.UNREACHABLE, f"the account check failed ({said})")
+        is_strange = answer is not None and answer.kind in _STRANGE
+        why = Breaker.CONFIGURATION if is_strange else Breaker.UNREACHABLE
+        account.stop(why, f"the account check failed ({said})")
 
 
 def conflict(account: Account) -> str | None:
@@ -166,9 +190,18 @@ def keep(connection: "Connection", account: Account, result: str, now: int) -> A
             )
         elif row.key_fingerprint != account.key_fingerprint:
             accounts.change_key(connection, row, account.key_fingerprint, now=now)
-        account.lifted = accounts.close_breakers(
-            connection, row, LIFTED_BY_A_CONTROL, reason=None, now=now
-        )
+    account.lifted = accounts.close_breakers(
+        connection, row, _disproved(account), reason=None, now=now
+    )
     kept = accounts.get(connection, row.name)
     assert kept is not None, "an account that was opened has a row"
     return kept
+
+
+def _disproved(account: Account) -> frozenset[Breaker]:
+    """The breakers for which, by what came back, there is no reason any more."""
+    stop = account.stopped
+    if stop is None and account.heard:
+        return LIFTED_BY_A_CONTROL
+    disproved = LIFTED_BY_AN_ANSWER if account.was_answered else frozenset()
+    return disproved if stop is None else disproved - {stop.breaker}

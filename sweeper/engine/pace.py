@@ -16,6 +16,8 @@ _DOZE: Final = 0.0002
 """Seconds for which the loop stands still, where its timers are too coarse to wait by."""
 _LONGEST_NAP: Final = 5.0
 """Seconds after which a wait says that it goes on."""
+_SAME_PAUSE: Final = 1.0
+"""Seconds by which a pause must grow to be told of again."""
 
 
 class Pace:
@@ -29,7 +31,8 @@ class Pace:
         self._pacer = pacer
         self._pulse = pulse or Pulse()
         self._turn = asyncio.Lock()
-        self._stopped = asyncio.Event()
+        self._stopped = False
+        self._roused = asyncio.Event()
         self.waited = 0.0
 
     @property
@@ -58,65 +61,75 @@ class Pace:
     def _taken_at_once(self) -> bool:
         """Take the slot that is open already, if nobody waits: the common case of a high rate."""
         now = _now()
-        if self._turn.locked() or self._stopped.is_set() or self._pacer.opens_at(now) > now:
+        if self._turn.locked() or self._stopped or self._pacer.opens_at(now) > now:
             return False
         self._pacer, _ = pacing.reserve(self._pacer, now)
         return True
 
     async def _next(self, latest: float) -> bool:
+        """Wait for the slot as it stands at each moment: answers may bring it nearer or put it off.
+
+        It is taken when it is there, so that whoever gives up takes none from others.
+        """
         async with self._turn:
             began = _now()
-            if self._stopped.is_set() or self._pacer.opens_at(began) > latest:
-                return False
-            self._pacer, at = pacing.reserve(self._pacer, began)
-            await self._until(at)
-            while self._pacer.paused_until > _now() and not self._stopped.is_set():
-                if self._pacer.paused_until > latest:
+            while not self._stopped:
+                at = self._pacer.opens_at(began)
+                if at > latest:
                     return False
-                await self._until(self._pacer.paused_until)
-            self.waited += max(0.0, at - began)
-            self._pacer = pacing.sent(self._pacer, _now())
-            return not self._stopped.is_set()
+                if at <= _now():
+                    self._pacer, _ = pacing.reserve(self._pacer, began)
+                    self._pacer = pacing.sent(self._pacer, _now())
+                    self.waited += at - began
+                    return True
+                await self._nearer(at)
+            return False
 
     def within(self, seconds: float) -> int:
         """How many slots the next `seconds` hold."""
         return pacing.slots_within(self._pacer, _now(), seconds)
 
-    def throttled(self, pause: timedelta | None) -> bool:
-        """Wait as long as the provider asked; without its guidance, go on more slowly.
+    def throttled(self, pause: timedelta | None, took: float = 0.0) -> bool:
+        """Go on more slowly after a refusal that `took` so many seconds to come.
 
-        Says whether that changed anything: of refusals close together only the first does.
+        And not before the time that the provider named, if any. Says whether that changed
+        anything worth telling: of refusals close together only the first does.
         """
-        before = self._pacer
+        before, now = self._pacer, _now()
+        self._pacer = pacing.throttled(self._pacer, now, now - took)
         if pause:
-            self._pacer = pacing.paused(self._pacer, _now() + pause.total_seconds())
-        else:
-            self._pacer = pacing.throttled(self._pacer, _now())
-        return self._pacer != before
+            self._pacer = pacing.paused(self._pacer, now + pause.total_seconds())
+        self._roused.set()
+        is_longer = self._pacer.paused_until - max(now, before.paused_until) > _SAME_PAUSE
+        return self._pacer.spacing > before.spacing or is_longer
 
-    def recovered(self) -> None:
-        self._pacer = pacing.recovered(self._pacer, _now())
+    def recovered(self, took: float = 0.0) -> None:
+        """Take up that an answer was no refusal, which `took` so many seconds to come."""
+        was_barred, now = self._pacer.barred, _now()
+        self._pacer = pacing.recovered(self._pacer, now, now - took)
+        if was_barred:
+            self._roused.set()
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._stopped = True
+        self._roused.set()
 
-    async def _until(self, at: float) -> None:
-        while not self._stopped.is_set():
-            left = at - _now()
-            if left <= 0:
-                return
-            if left > 1.5 * _TICK:
-                await self._nap(min(_LONGEST_NAP, max(left - 2.5 * _TICK, _TICK / 2)))
-                self._pulse.beat()
-                continue
-            if left > 1.5 * _DOZE:
-                _doze()
-            await asyncio.sleep(0)
+    async def _nearer(self, at: float) -> None:
+        """Wait a while for that moment, without being late for it."""
+        left = at - _now()
+        if left > 1.5 * _TICK:
+            await self._nap(min(_LONGEST_NAP, max(left - 2.5 * _TICK, _TICK / 2)))
+            self._pulse.beat()
+            return
+        if left > 1.5 * _DOZE:
+            _doze()
+        await asyncio.sleep(0)
 
     async def _nap(self, seconds: float) -> None:
+        self._roused.clear()
         try:
             async with asyncio.timeout(seconds):
-                await self._stopped.wait()
+                await self._roused.wait()
         except TimeoutError:
             pass
 

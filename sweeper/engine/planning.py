@@ -68,7 +68,7 @@ def rule(
     """Find the label sets of which something can be due, and count the unmatched live."""
     ruled, unmatched = [], 0
     for row in rows:
-        deciding = policy.deciding(policies, row.account, labels.read(row.labels))
+        deciding = policy.deciding(policies, row.account, labels.stored(row.labels))
         if deciding is None:
             unmatched += row.live_count
             continue

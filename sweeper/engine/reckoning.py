@@ -1,12 +1,13 @@
 """Reckon up what a sweep has left behind: how much is still due, and why."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sweeper.domain import moment
-from sweeper.domain.plan import AccountPlan, LabelSetDue, Plan
+from sweeper.domain.plan import LabelSetDue, Plan
+from sweeper.engine.planning import Ruled
 from sweeper.ledger import residue as ledger_residue
 from sweeper.ledger import responses
 from sweeper.ledger.database import Database
@@ -79,15 +80,15 @@ def planned(made: Plan) -> Mapping[str, int]:
     return {reason: number for reason, number in sorted(counted.items()) if number}
 
 
-def kept(connection: "Connection", made: AccountPlan, now: int) -> tuple[int, datetime | None]:
-    """How many live responses of an account are past their time, and since when the oldest."""
-    cuts = [(one.label_set_id, moment.to_us(one.cutoff)) for one in made.sets]
+def kept(connection: "Connection", ruled: Sequence[Ruled], now: int) -> tuple[int, datetime | None]:
+    """How many live responses are past their time, and since when the oldest has been."""
+    cuts = [(one.row.id, moment.to_us(one.cutoff)) for one in ruled]
     counts = responses.due_counts(connection, cuts, now)
     due = [
-        created + moment.length_us(one.delete_after)
-        for one in made.sets
-        if one.label_set_id in counts
-        and (created := ledger_residue.oldest(connection, one.label_set_id)) is not None
+        created + moment.length_us(one.keep)
+        for one in ruled
+        if one.row.id in counts
+        and (created := ledger_residue.oldest(connection, one.row.id)) is not None
     ]
     total = sum(sum(count) for count in counts.values())
     return total, moment.from_us(min(due)) if due else None

@@ -14,13 +14,13 @@ from sweeper.domain import event, moment, plan, policy
 from sweeper.domain.outcome import Outcome
 from sweeper.domain.plan import Plan
 from sweeper.domain.summary import Summary
-from sweeper.engine import planning, reckoning
+from sweeper.engine import causes, planning, reckoning
 from sweeper.engine.account import Account, Emit
 from sweeper.engine.clock import ClockWatch
 from sweeper.engine.planning import Planner, Ruled, Scope
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.tenure import Tenure
-from sweeper.engine.visit import Errand, Visit
+from sweeper.engine.visit import Errand, Renew, Visit
 from sweeper.ledger import admission, claims, clock, leases, sweeps
 from sweeper.ledger.database import Database
 
@@ -66,6 +66,7 @@ class Sweep:
         emit: Emit,
         longest_id: Callable[[str], int],
         intake: Intake,
+        renew: Renew,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._db = db
@@ -76,6 +77,7 @@ class Sweep:
         self._emit = emit
         self._longest_id = longest_id
         self._intake = intake
+        self._renew = renew
         self._unread: int | None = None
         self._stop_reason: str | None = None
         self._is_hurried = False
@@ -100,7 +102,9 @@ class Sweep:
             account.halt()
             if hurry:
                 account.hurry(HURRY)
-        self._is_hurried = self._is_hurried or hurry
+        if hurry:
+            self._is_hurried = True
+            self._recorder.hurry()
 
     async def run(self) -> Ended:
         """Run the sweep; raises only before it has begun, LedgerBusy above all."""
@@ -237,16 +241,31 @@ class Sweep:
             longest_id=self._longest_id,
             dated=self._dated,
             alarm=self._fail,
+            renew=self._renewed,
         )
 
+    async def _renewed(self, account: Account) -> Account | None:
+        """The account by another key, if there is one and the sweep goes on."""
+        renewed = await self._renew(account) if self._goes_on else None
+        if renewed is None:
+            return None
+        self._accounts = [renewed if one is account else one for one in self._accounts]
+        if not self._goes_on:
+            renewed.halt()
+        return renewed
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._stop_reason is None and self._fault is None
+
     async def _guarded(self, visit: Visit) -> None:
-        """Sweep an account; a fault of the ledger halts all, and cuts no request short."""
+        """Sweep an account; a fault, whatever it is, halts all and cuts no request short."""
         try:
             await visit.run()
         except errors.ConfigurationError as fault:
             self._misconfigured = self._misconfigured or fault
-        except errors.SweeperError as fault:
-            self._fail(fault)
+        except Exception as fault:  # noqa: BLE001 - the other accounts come to their own end
+            self._fail(errors.unforeseen(fault))
 
     def _fail(self, fault: errors.SweeperError) -> None:
         self._fault = self._fault or fault
@@ -275,17 +294,18 @@ class Sweep:
             held=made.held,
             remaining=None if reasons is None else sum(reasons.values()),
             remaining_by_reason=reasons,
-            stop_reason=self._why(),
+            stop_reason=None,
             started_at=started,
             finished_at=self._now(),
             unread_spool_files=self._unread,
         )
+        summary = self._with_causes(summary, made)
         if self._fault is None:
             try:
                 await self._recorder.write(lambda c: self._close(c, summary))
             except errors.LedgerError as fault:
                 self._fault = fault
-                return replace(summary, stop_reason=self._why())
+                return self._with_causes(summary, made)
         return summary
 
     def _close(self, connection: "Connection", summary: Summary) -> None:
@@ -327,21 +347,24 @@ class Sweep:
     def _interrupted(self) -> set[str]:
         return set() if self._stop_reason is None else {one.name for one in self._accounts}
 
-    def _why(self) -> str | None:
-        if self._fault is not None:
-            return "ledger"
-        if self._stop_reason is not None:
-            return self._stop_reason
-        if self._doubting or self._unadmitted is not None:
-            return "clock"
-        for account in self._accounts:
-            if account.stopped is not None:
-                return f"account:{account.name}:{account.stopped.breaker.value}"
-        return "guard" if self._refused else None
+    def _with_causes(self, summary: Summary, made: Plan) -> Summary:
+        doubted = bool(self._doubting) or self._unadmitted is not None
+        of_all = (
+            "ledger" if self._fault else None,
+            self._stop_reason,
+            "clock" if doubted else None,
+        )
+        found = causes.of(
+            [one for one in of_all if one is not None],
+            {one.name: one.stopped.breaker for one in self._accounts if one.stopped is not None},
+            {one.account.name: one.stop for one in self._visits if one.stop is not None},
+            [one for one in made.accounts if one.account in self._refused],
+        )
+        return replace(summary, stops=found, stop_reason=found[0].reason if found else None)
 
     def _rehearsed(self, made: Plan, started: datetime) -> Summary:
         reasons = reckoning.planned(made)
-        return Summary(
+        rehearsed = Summary(
             sweep_id=self.id,
             dry_run=True,
             due=made.due,
@@ -351,11 +374,12 @@ class Sweep:
             held=made.held,
             remaining=made.due,
             remaining_by_reason=reasons,
-            stop_reason=self._why(),
+            stop_reason=None,
             started_at=started,
             finished_at=self._now(),
             unread_spool_files=self._unread,
         )
+        return self._with_causes(rehearsed, made)
 
     def _now(self) -> datetime:
         return self._watch.clock.wall()

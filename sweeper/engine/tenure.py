@@ -39,14 +39,14 @@ class Tenure:
             await asyncio.sleep(RENEW_EVERY)
             try:
                 await self._recorder.write(self._renew, is_work=False)
-            except errors.SweeperError as fault:
-                alarm(fault)
+            except Exception as fault:  # noqa: BLE001 - nobody would hear of it otherwise
+                alarm(errors.unforeseen(fault))
 
     async def release(self) -> None:
         """Let the next sweeper in at once; where that fails, the leases run out by themselves."""
         if self._leases:
             with suppress(errors.LedgerError):
-                await self._recorder.write(self._release)
+                await self._recorder.write(self._release, patience=0)
 
     def _renew(self, connection: "Connection") -> None:
         for lease in self._leases.values():

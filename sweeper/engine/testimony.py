@@ -98,7 +98,7 @@ class Witness:
             outcome=settlement.outcome or Outcome.DELETED,
             verified=settlement.verified,
             attempt=claim.attempts,
-            status=None if finished.answer is None else finished.answer.status,
+            status=_answer(finished).status,
             overdue=overdue,
             next_try_at=settlement.next_try_at,
             late=late,

@@ -128,9 +128,9 @@ def pin(
     That word is `reason`, given by `actor`.
 
     At first use a name that was bound to the same account meanwhile stays as it is. A person's
-    word drops what was seen before: it proves nothing at another account. Raises
-    ConfigurationError where another name is bound to that account already, or where this name
-    was bound to another account meanwhile.
+    word drops what was seen, missed and expected before: it means nothing at another account.
+    Raises ConfigurationError where another name is bound to that account already, or where this
+    name was bound to another account meanwhile.
     """
     new = identity(
         provider=provider,
@@ -138,6 +138,18 @@ def pin(
         pinned_account_id=pinned_account_id,
         key_fingerprint=key_fingerprint,
     )
+    told = {"provider": provider, "key_fingerprint": key_fingerprint}
+    values = {**told, "base_url": base_url, "pinned_account_id": pinned_account_id, "identity": new}
+    _check_free(connection, account_id, new)
+    name = _bind(connection, account_id, values, anew=reason is not None)
+    if name is None:
+        _check_bound(connection, account_id, new)
+        return
+    fields = {"account": name, **told, "named": pinned_account_id is not None}
+    _written(connection, RecordType.ACCOUNT_PINNED, fields, (reason, actor), now)
+
+
+def _check_free(connection: sa.Connection, account_id: int, new: str) -> None:
     other = connection.execute(
         sa.select(_A.c.name).where(_A.c.identity == new, _A.c.id != account_id)
     ).scalar_one_or_none()
@@ -146,33 +158,20 @@ def pin(
             f"this account is already known to the ledger as {other!r}",
             hint="configure each provider account once",
         )
-    bound = (
-        sa.update(_A)
-        .where(_A.c.id == account_id)
-        .values(
-            provider=provider,
-            base_url=base_url,
-            pinned_account_id=pinned_account_id,
-            key_fingerprint=key_fingerprint,
-            identity=new,
-        )
-        .returning(_A.c.name)
-    )
-    if reason is None:
+
+
+def _bind(
+    connection: sa.Connection, account_id: int, values: Mapping[str, object], *, anew: bool
+) -> str | None:
+    """Write what a name is bound to, and return the name; None where it was, and is not `anew`."""
+    bound = sa.update(_A).where(_A.c.id == account_id).values(**values).returning(_A.c.name)
+    if not anew:
         bound = bound.where(_A.c.identity.is_(None))
-    name = connection.execute(bound).scalar_one_or_none()
-    if name is None:
-        _check_bound(connection, account_id, new)
-        return
-    if reason is not None:
+    name: str | None = connection.execute(bound).scalar_one_or_none()
+    if name is not None and anew:
         sightings.forget(connection, account_id)
-    fields: dict[str, object] = {
-        "account": name,
-        "provider": provider,
-        "named": pinned_account_id is not None,
-        "key_fingerprint": key_fingerprint,
-    }
-    _written(connection, RecordType.ACCOUNT_PINNED, fields, (reason, actor), now)
+        save_not_found(connection, account_id, NotFound())
+    return name
 
 
 def _check_bound(connection: sa.Connection, account_id: int, new: str) -> None:
@@ -250,12 +249,23 @@ def open_breakers(connection: sa.Connection, name: str | None = None) -> list[Op
     return [
         OpenBreaker(
             account=row.name,
-            breaker=Breaker(row.breaker),
+            breaker=_known(row.breaker),
             opened_at=row.opened_at,
             detail=row.detail,
         )
         for row in connection.execute(statement)
     ]
+
+
+def _known(breaker: str) -> Breaker:
+    """A stop for a reason that is not known here is still a stop: it is never passed over."""
+    try:
+        return Breaker(breaker)
+    except ValueError:
+        raise errors.LedgerError(
+            f"the ledger has an account stopped for a reason nobody knows: {breaker!r:.80}",
+            hint="a newer version wrote it, or a person did: use that version, or ask that person",
+        ) from None
 
 
 def save_not_found(connection: sa.Connection, account_id: int, seen: NotFound) -> None:

@@ -19,6 +19,9 @@ _CLAIMED: sa.ColumnElement[str] = sa.literal_column("'claimed'")
 _VERIFYING: sa.ColumnElement[str] = sa.literal_column("'verifying'")
 _GONE: sa.ColumnElement[str] = sa.literal_column("'gone'")
 
+_MOST_CLAIMS: Final = 2**31 - 1
+"""One more would not fit into the column, and fail the claims of all others with it."""
+
 _OF_THE_YES: Final = (
     *(_R.c.policy, _R.c.due_at, _R.c.deadline_at, _R.c.policies_sha256),
     *(_R.c.yes_date, _R.c.yes_request_id),
@@ -284,11 +287,15 @@ def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
         sa.update(_R)
         .where(
             _R.c.id == wanted.c.pk,
-            own,
             _R.c.label_set_id == wanted.c.label_set_id,
             _R.c.created_at <= wanted.c.cutoff,
-            _R.c.id <= sa.bindparam("newest_pk", type_=sa.BigInteger),
-            *is_eligible(now),
+            *_if(
+                dialect,
+                own,
+                _R.c.id <= sa.bindparam("newest_pk", type_=sa.BigInteger),
+                _R.c.claims < sa.literal_column(str(_MOST_CLAIMS)),
+                *is_eligible(now),
+            ),
             ~has_child(),
         )
         .values(
@@ -313,6 +320,18 @@ def _take(dialect: str) -> tuple[sa.Update, sa.Insert]:
     ).where(_R.c.id.in_(sa.select(wanted.c.pk)), _R.c.token == token)
     columns = ["response_pk", "number", "account_id", "sweep_id", "token", "claimed_at", "is_first"]
     return claim, sa.insert(tables.attempts).from_select(columns, claimed)
+
+
+def _if(dialect: str, *may: sa.ColumnElement[bool]) -> tuple[sa.ColumnElement[bool], ...]:
+    """Judge the rows that are wanted, and no others.
+
+    Of a table that was never analysed, as after an import, PostgreSQL believes that hardly a row
+    of it may be claimed, and so it read all that is live once for each one that was wanted: with
+    15,000 a claim of 300 took seconds. Of a case it believes nothing, and has no index.
+    """
+    if dialect == "sqlite":
+        return may
+    return (sa.case((sa.and_(*may), sa.true()), else_=sa.false()),)
 
 
 @cache

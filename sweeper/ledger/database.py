@@ -1,6 +1,5 @@
 """Open the ledger's database, SQLite or PostgreSQL, with the settings that its promises rely on."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sweeper import errors
+from sweeper.ledger import connections, faults, place
+from sweeper.ledger.connections import Pool
 from sweeper.ledger.tables import BIG
 
 BUSY_TIMEOUT: Final = 30
 """Seconds that a statement waits for another process's commit."""
+CONNECT_WITHIN: Final = 10
+"""Seconds for a connection to PostgreSQL to come about."""
+POOL_TIMEOUT: Final = 10
+"""Seconds to wait for one of a process's own connections, when every one is in use."""
 
 # Releases in which the write-ahead log no longer loses a commit when it is reset under two
 # connections (sqlite.org/wal.html, "the WAL-reset bug"): 3.51.3 and the backports to 3.50 and 3.44.
@@ -28,10 +33,6 @@ _WAL_BACKPORTS: Final = {(3, 50): 7, (3, 44): 6}
 _CACHE_KIB: Final = 6144
 """Pages of SQLite's file that each connection keeps in memory. With ten times as many a sweep took
 a fortieth less CPU time, and one of 200,000 1.9 times the memory of one of 2,000."""
-
-_NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
-)
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
@@ -54,10 +55,15 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """One writing transaction; SQLite takes its write lock at once (BEGIN IMMEDIATE)."""
+        """One writing transaction; SQLite takes its write lock at once (BEGIN IMMEDIATE).
+
+        Raises LedgerAway where nothing was written and the same may work later, CommitUnknown
+        where PostgreSQL was lost in the middle of the commit.
+        """
         self.check_file()
-        with _told(), self.engine.begin() as connection:
+        with faults.told() as phase, self.engine.begin() as connection:
             yield connection
+            phase.committing = True
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -68,7 +74,7 @@ class Database:
             if self.is_sqlite
             else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         )
-        with _told(), reading.begin() as connection:
+        with faults.told(), reading.begin() as connection:
             yield connection
 
     def check_file(self) -> None:
@@ -86,49 +92,9 @@ class Database:
             )
 
     def close(self) -> None:
-        self.engine.dispose()
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except exc.SQLAlchemyError as fault:
-        raise errors.LedgerError(_plain(fault), hint=_hint(fault)) from fault
-
-
-def _plain(fault: exc.SQLAlchemyError) -> str:
-    original = getattr(fault, "orig", None)
-    text = str(original if original is not None else fault).strip().splitlines()
-    return f"the ledger could not be used: {text[0] if text else type(fault).__name__}"
-
-
-_UPGRADE: Final = "run: sweeper db upgrade"
-_REACH: Final = "is PostgreSQL running, and do the host and port in ledger.url lead to it?"
-_PERMIT: Final = "let the user that runs sweeper read and write the ledger's file and its folder"
-_HINTS: Final = (
-    ("no such table", _UPGRADE),
-    ("permission denied", "grant the role in ledger.url its rights on the ledger's tables"),
-    ("relation", _UPGRADE),
-    ("locked", "another process keeps the ledger busy; try again when it is done"),
-    ("full", "free space on the ledger's disk; nothing more is sent until then"),
-    ("not a database", "ledger.url names a file that is no ledger: name the right one"),
-    ("readonly database", _PERMIT),
-    ("unable to open database file", _PERMIT),
-    ("refused", _REACH),
-    ("resolve host", _REACH),
-    ("Name or service not known", _REACH),
-    ("timeout expired", _REACH),
-    ("No such file or directory", _REACH),
-    ("password", "put the password that PostgreSQL expects into ~/.pgpass or $PGPASSWORD"),
-    ("does not exist", "make the role and the database that ledger.url names, or name others"),
-)
-"""What helps by what the database's message says; the first that fits counts."""
-
-
-def _hint(fault: exc.SQLAlchemyError) -> str:
-    text = str(getattr(fault, "orig", fault))
-    return next((hint for cause, hint in _HINTS if cause in text), "see: sweeper db check")
+        """Close every connection; one that is still in use, when it comes back."""
+        assert isinstance(self.engine.pool, Pool), "every ledger is opened with such a pool"
+        self.engine.pool.retire()
 
 
 def open_database(url: str, *, create: bool = True) -> Database:
@@ -159,57 +125,29 @@ def _open_sqlite(url: sa.URL, *, create: bool) -> Database:
     if not url.database or url.database == ":memory:":
         raise errors.ConfigurationError("ledger.url names no file: a ledger must outlive a process")
     path = Path(url.database).absolute()
-    _check_place(path, create=create)
+    place.check(path, create=create)
     engine = sa.create_engine(
         url.set(drivername="sqlite", database=str(path)),
         connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        poolclass=Pool,
         hide_parameters=True,
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
-    with _told(), engine.connect() as connection:
-        connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema")
     status = path.stat()
-    return Database(engine=engine, path=path, inode=(status.st_dev, status.st_ino))
+    opened = Database(engine=engine, path=path, inode=(status.st_dev, status.st_ino))
+    with _closed_on_failure(opened), faults.told(), engine.connect() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema")
+    return opened
 
 
-def _check_place(path: Path, *, create: bool) -> None:
-    folder = path.parent
-    if not folder.is_dir():
-        raise errors.LedgerError(f"the ledger's folder {folder} does not exist", hint="create it")
-    if not path.exists():
-        if not create:
-            raise errors.LedgerError(f"there is no ledger at {path}", hint=_UPGRADE)
-        if not os.access(folder, os.W_OK):
-            raise errors.LedgerError(
-                f"the ledger's folder {folder} cannot be written to",
-                hint="give it to the user that runs sweeper: chown, or chmod u+w",
-            )
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        os.close(descriptor)
-    kind = file_system(folder)
-    if kind in _NETWORK_FILE_SYSTEMS or kind.startswith("fuse."):
-        raise errors.LedgerError(
-            f"the ledger's folder {folder} is on a network file system ({kind}), where SQLite's"
-            " locks do not hold",
-            hint="put the ledger on a local disk, or use PostgreSQL",
-        )
-
-
-def file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """Name the type of the file system that holds `folder`; empty where it cannot be known."""
-    wanted = folder.resolve()
-    best, kind = -1, ""
+@contextmanager
+def _closed_on_failure(opened: Database) -> Iterator[None]:
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        place = Path(left.split(" ")[4].replace("\\040", " "))
-        if wanted.is_relative_to(place) and len(place.parts) >= best:
-            best, kind = len(place.parts), right.split(" ")[0]
-    return kind
+        yield
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -225,12 +163,18 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         f"cache_size = -{_CACHE_KIB}",
         "temp_store = MEMORY",
     )
+    connection.text_factory = _text
     try:
         for setting in settings:
             connection.execute(f"PRAGMA {setting}").close()
     except BaseException:
         connection.close()  # the pool does not know it yet
         raise
+
+
+def _text(raw: bytes) -> str:
+    """Read what SQLite calls text: any bytes may stand there, and must not fail all other rows."""
+    return raw.decode("utf-8", "replace")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -242,15 +186,19 @@ def _open_postgresql(url: sa.URL) -> Database:
     try:
         engine = sa.create_engine(
             url.set(drivername="postgresql+psycopg"),
+            poolclass=Pool,
             pool_size=4,
             max_overflow=4,
+            pool_timeout=POOL_TIMEOUT,
             pool_pre_ping=True,
             hide_parameters=True,
             isolation_level="READ COMMITTED",
             connect_args={
-                "connect_timeout": 10,
+                "connect_timeout": CONNECT_WITHIN,
                 "application_name": "sweeper",
                 "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
                 "tcp_user_timeout": 30_000,
                 "options": "-c timezone=UTC -c lock_timeout=30s -c statement_timeout=120s"
                 " -c idle_in_transaction_session_timeout=60s",
@@ -261,15 +209,17 @@ def _open_postgresql(url: sa.URL) -> Database:
             "ledger.url names PostgreSQL, but its driver is not installed",
             hint="install sweeper[postgres]",
         ) from None
-    with _told(), engine.connect() as connection:
-        durable = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
-    if durable == "off":
-        engine.dispose()
-        raise errors.LedgerError(
-            "PostgreSQL runs with synchronous_commit = off: a crash would lose outcomes",
-            hint="ALTER ROLE … SET synchronous_commit = on",
-        )
-    return Database(engine=engine, path=None, inode=None)
+    connections.bound(engine)
+    opened = Database(engine=engine, path=None, inode=None)
+    with _closed_on_failure(opened):
+        with faults.told(), engine.connect() as connection:
+            durable = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+        if durable == "off":
+            raise errors.LedgerError(
+                "PostgreSQL runs with synchronous_commit = off: a crash would lose outcomes",
+                hint="ALTER ROLE … SET synchronous_commit = on",
+            )
+    return opened
 
 
 def rows(connection: sa.Connection, name: str, *columns: str) -> sa.Subquery:

@@ -1,13 +1,33 @@
 """Look for damage in the ledger that the database finds itself."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import sqlalchemy as sa
 
+from sweeper import errors
+from sweeper.ledger import faults as database_faults
 from sweeper.ledger import tables
 from sweeper.ledger.database import Database
 
 _MOST_TOLD = 20
+_LARGEST_AT_START: Final = 2**30
+"""Bytes of an SQLite file that is read as a whole whenever somebody begins to sweep: a second or
+two, in which others cannot commit. Damage in a larger one shows when it is met, or is looked for by
+`sweeper db check`."""
+
+
+def check_at_start(db: Database) -> None:
+    """Raise LedgerDamaged where SQLite finds that its file is not whole; nothing is repaired."""
+    if db.path is None or db.path.stat().st_size > _LARGEST_AT_START:
+        return
+    with db.read() as connection:
+        said: str = connection.exec_driver_sql("PRAGMA quick_check(1)").scalars().first() or "ok"
+    if said != "ok":
+        last = said.splitlines()[-1]
+        raise errors.LedgerDamaged(
+            f"the ledger {db.path} is damaged: {last}", hint=database_faults.RESTORE
+        )
 
 
 def faults(db: Database) -> list[str]:

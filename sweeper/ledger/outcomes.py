@@ -57,8 +57,8 @@ class Settled:
 class Written:
     """What one settling transaction did.
 
-    `late` were fenced off, but recorded. `known` had been written before: the word of that commit
-    was lost. `freed` are the responses that the gone ones continued.
+    `late` were fenced off, but recorded, now or when the word of that commit was lost. `known` had
+    been written in time before: that word was lost. `freed` are the responses that the gone ones continued.
     """
 
     late: frozenset[Fence]
@@ -79,10 +79,11 @@ def settle(
     held, conflicting = _held(connection, batch)
     fenced = [row for index, row in enumerate(batch) if index in held]
     others = [row for index, row in enumerate(batch) if index not in held]
-    known = _known(connection, others)
-    lost = [row for row in others if row.claim.fence not in known]
+    known, known_late = _known(connection, others)
+    written = known | known_late
+    lost = [row for row in others if row.claim.fence not in written]
     late = frozenset(row.claim.fence for row in lost)
-    new = [row for row in batch if row.claim.fence not in known] if known else batch
+    new = [row for row in batch if row.claim.fence not in written] if written else batch
     seqs = _record(connection, new, late, now)
     statements = _statements(connection.dialect.name)
     attempts = [_attempt(row) for row in new if not row.claim.is_verification]
@@ -100,12 +101,12 @@ def settle(
         for row in fenced
         if row.settlement.state is State.GONE and row.claim.parent_id is not None
     }
-    return Written(late=late, known=known, freed=tuple(sorted(freed)))
+    return Written(late=late | known_late, known=known, freed=tuple(sorted(freed)))
 
 
 class _Statements(NamedTuple):
     held: sa.Select[str]
-    known: sa.Select[int]
+    known: sa.Select[int, bool]
     settle: sa.Update
     attempts: sa.Update
     late_yes: sa.Update
@@ -163,8 +164,11 @@ def _statements(dialect: str) -> _Statements:
     )
 
 
-def _written_before(dialect: str) -> sa.Select[int]:
-    """The places of claims that were settled: by their attempts, or a verification's last token."""
+def _written_before(dialect: str) -> sa.Select[int, bool]:
+    """The places of claims that were written, and whether in time: by the last token settled.
+
+    What has an answer and another token than that was written as a late one.
+    """
     one = database.rows_for(dialect, "claimed", "pk", "token:text", "number")
     table = tables.attempts
     answered = sa.exists().where(
@@ -173,8 +177,9 @@ def _written_before(dialect: str) -> sa.Select[int]:
         table.c.token == one.c.token,
         table.c.answered_at.is_not(None),
     )
-    return sa.select(one.c.ord).where(
-        _R.c.id == one.c.pk, sa.or_(answered, _R.c.settled_token == one.c.token)
+    in_time = sa.func.coalesce(_R.c.settled_token == one.c.token, sa.false())
+    return sa.select(one.c.ord, in_time.label("in_time")).where(
+        _R.c.id == one.c.pk, sa.or_(answered, in_time)
     )
 
 
@@ -204,7 +209,7 @@ def _settle(dialect: str) -> sa.Update:
     told = {name: sa.bindparam(f"the_{name}", type_=sa.Integer) for name in numbers}
     aside = sa.and_(said["state"] == "live", _R.c.quarantine_reason.is_not(None))
     unsent = told["unsent"]
-    kept, verified = sa.func.coalesce, _R.c.state == "verifying"
+    kept = sa.func.coalesce
     if_yes = partial(_either, told["yes"] == 1)
     return (
         sa.update(_R)
@@ -215,7 +220,7 @@ def _settle(dialect: str) -> sa.Update:
             quarantine_reason=kept(_R.c.quarantine_reason, said["quarantine"]),
             token=None,
             claim_deadline=None,
-            settled_token=_either(verified, _R.c.token, _R.c.settled_token),
+            settled_token=_R.c.token,
             outcome=kept(said["outcome"], _R.c.outcome),
             sweep_id=sa.case((said["outcome"].is_not(None), said["sweep_id"]), else_=_R.c.sweep_id),
             verified=told["verified"],
@@ -276,14 +281,20 @@ def _held(
     return frozenset(index for index, _ in found), conflicting
 
 
-def _known(connection: sa.Connection, others: Sequence[Settled]) -> frozenset[Fence]:
-    """Those of the claims that hold no longer because they were settled before."""
+def _known(
+    connection: sa.Connection, others: Sequence[Settled]
+) -> tuple[frozenset[Fence], frozenset[Fence]]:
+    """Those of the claims that hold no longer because they were written before: in time, or late."""
     if not others:
-        return frozenset()
+        return frozenset(), frozenset()
     statement = _statements(connection.dialect.name).known
     told = [[*row.claim.fence, row.claim.number] for row in others]
-    found = connection.execute(statement, {"claimed": json.dumps(told)}).scalars()
-    return frozenset(others[index].claim.fence for index in found)
+    found = connection.execute(statement, {"claimed": json.dumps(told)}).all()
+    in_time, late = (
+        frozenset(others[row.ord].claim.fence for row in found if bool(row.in_time) is which)
+        for which in (True, False)
+    )
+    return in_time, late
 
 
 def _record(

@@ -16,6 +16,8 @@ from sweeper.evidence import record
 from sweeper.evidence.record import RecordType
 from sweeper.ledger import database, tables
 
+_STEP: Final = 600_000_000
+"""Microseconds by which a clock may be set back without a word about it in the records."""
 _WRITER: Final = f"w-{secrets.token_hex(8)}"
 """Names this process in its records: random, so that no host is named."""
 
@@ -60,8 +62,10 @@ def open_log(connection: sa.Connection, now: int) -> None:
 def append(connection: sa.Connection, entries: Sequence[Entry], *, now: int) -> range:
     """Write the records and return their sequence numbers.
 
-    `now` is in microseconds; no record is dated before the one before it. The log's head is
-    locked here, always after the rows of the change itself, so that writers never wait in a circle.
+    `now` is in microseconds; no record is dated before the one before it. Where a clock that was
+    far ahead has dated that one, a record says that its own time is not to be trusted. The log's
+    head is locked here, always after the rows of the change itself, so that writers never wait in
+    a circle.
     """
     if not entries:
         return range(0)
@@ -72,18 +76,7 @@ def append(connection: sa.Connection, entries: Sequence[Entry], *, now: int) -> 
     ).one()
     first, at = head.log_size, max(now, head.log_last_at)
     bodies = [
-        [
-            entry.type.value,
-            record.compose(
-                type=entry.type,
-                log=head.log_origin,
-                seq=first + index,
-                at_us=at,
-                writer=_WRITER,
-                sw=version(),
-                fields=entry.fields,
-            ),
-        ]
+        [entry.type.value, _body(entry, log=head.log_origin, seq=first + index, at=at, now=now)]
         for index, entry in enumerate(entries)
     ]
     new = database.rows(connection, "new", "type:text", "body:text")
@@ -100,6 +93,19 @@ def append(connection: sa.Connection, entries: Sequence[Entry], *, now: int) -> 
         sa.update(tables.ledger).values(log_size=first + len(bodies), log_last_at=at)
     )
     return range(first, first + len(bodies))
+
+
+def _body(entry: Entry, *, log: str, seq: int, at: int, now: int) -> str:
+    doubted = {"clock": "doubted"} if at - now > _STEP else {}
+    return record.compose(
+        type=entry.type,
+        log=log,
+        seq=seq,
+        at_us=at,
+        writer=_WRITER,
+        sw=version(),
+        fields={**doubted, **entry.fields},
+    )
 
 
 def append_with_reason(

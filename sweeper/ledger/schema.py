@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from sweeper import errors
-from sweeper.ledger import records
+from sweeper.ledger import faults, records
 from sweeper.ledger.database import Database
 from sweeper.ledger.tables import ledger
 
@@ -38,7 +38,7 @@ def check(db: Database) -> None:
     if found == newest():
         return
     if found is None:
-        raise errors.SchemaMismatch("the ledger has no tables yet", hint=_UPGRADE)
+        raise errors.SchemaMismatch("the ledger has no tables yet", hint=faults.NO_LEDGER)
     if found in _revisions():
         raise errors.SchemaMismatch(
             f"the ledger's schema is {found}, this program needs {newest()}", hint=_UPGRADE
@@ -48,14 +48,6 @@ def check(db: Database) -> None:
         f" {newest()}",
         hint="install the sweeper that upgraded this ledger, or a newer one",
     )
-
-
-def ensure(db: Database) -> None:
-    """Upgrade a fresh SQLite file; check any other ledger."""
-    if db.is_sqlite and _is_empty(db):
-        upgrade(db)
-    else:
-        check(db)
 
 
 def upgrade(db: Database) -> None:
@@ -139,11 +131,6 @@ def _new_file(target: Path) -> Iterator[None]:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _is_empty(db: Database) -> bool:
-    with db.read() as connection:
-        return not sa.inspect(connection).get_table_names()
 
 
 def _current(connection: sa.Connection) -> str | None:

@@ -65,6 +65,11 @@ def newest_live(connection: sa.Connection, account_id: int, most: int) -> Sequen
     return newest(connection, [(key, _NEVER) for key in largest], most)
 
 
+def newest_of(connection: sa.Connection, label_set_id: int, most: int) -> Sequence[tuple[str, int]]:
+    """Up to `most` live responses of one label set, newest first."""
+    return newest(connection, [(label_set_id, _NEVER)], most)
+
+
 def newest(
     connection: sa.Connection, cuts: Iterable[tuple[int, int]], most: int
 ) -> Sequence[tuple[str, int]]:

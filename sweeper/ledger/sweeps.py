@@ -1,7 +1,7 @@
 """Open, close and look up sweeps."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,9 +26,32 @@ class SweepRow:
     stop_reason: str | None
     summary: Mapping[str, object] | None
 
+    @property
+    def stop_reasons(self) -> Sequence[str]:
+        """Everything that stopped it, or a part of it; `stop_reason` is the first."""
+        told = (self.stop_reason, *(one.get("reason") for one in self._stops))
+        return list(dict.fromkeys(one for one in told if isinstance(one, str)))
+
+    def kept_by(self, reason: str) -> int | None:
+        """How many responses were kept for this reason; None where that was not counted."""
+        counts = [one.get("kept") for one in self._stops if one.get("reason") == reason]
+        known = [count for count in counts if isinstance(count, int)]
+        return sum(known) if known else None
+
+    @property
+    def _stops(self) -> Sequence[Mapping[str, object]]:
+        stops = (self.summary or {}).get("stops")
+        return [one for one in stops if isinstance(one, dict)] if isinstance(stops, list) else []
+
 
 def begin(connection: sa.Connection, sweep_id: str, *, now: int) -> None:
-    connection.execute(sa.insert(tables.sweeps).values(id=sweep_id, started_at=now))
+    """Open a sweep, after all that were begun before it, however far behind the clock is.
+
+    What came of it would else be hidden by what came of them. `now` is in microseconds.
+    """
+    newest = connection.execute(sa.select(sa.func.max(tables.sweeps.c.started_at))).scalar_one()
+    started_at = now if newest is None else max(now, newest + 1)
+    connection.execute(sa.insert(tables.sweeps).values(id=sweep_id, started_at=started_at))
 
 
 def redate(connection: sa.Connection, *, now: int) -> None:
@@ -64,11 +87,12 @@ def finish(
     now: int,
 ) -> None:
     """Close a sweep with its numbers, and record them at `now`, the time for records."""
+    began = tables.sweeps.c.started_at
     connection.execute(
         sa.update(tables.sweeps)
         .where(tables.sweeps.c.id == sweep_id)
         .values(
-            finished_at=finished_at,
+            finished_at=sa.case((began > finished_at, began), else_=finished_at),
             complete=int(complete),
             stop_reason=stop_reason,
             summary=json.dumps(summary, sort_keys=True),

@@ -4,6 +4,7 @@ import asyncio
 import select
 import ssl
 
+from sweeper.domain import endpoint
 from sweeper.provider.fault import Fault
 from sweeper.provider.reader import Reader
 from sweeper.provider.reply import Reply
@@ -32,6 +33,12 @@ class Connection(asyncio.Protocol):
     def is_usable(self) -> bool:
         """Whether it is still open, as far as we have read."""
         return not self._transport.is_closing()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it ends on this machine, whatever a name was resolved to."""
+        peer = self._transport.get_extra_info("peername")
+        return peer is not None and endpoint.is_loopback(peer[0])
 
     @property
     def is_quiet(self) -> bool:

@@ -47,6 +47,9 @@ class Silence:
 class Transport(httpx.AsyncBaseTransport):
     """Asks one origin over HTTP/1.1, one question per connection at a time.
 
+    A connection asks for deletions or looks, never both: where a server's answers have slipped
+    by one, what was never deleted must not be looked for among the same answers.
+
     A question is written once. Until then a failure is `httpx.ConnectError` or
     `httpx.ConnectTimeout`: certainly not sent. From then on it is `httpx.RemoteProtocolError`,
     `httpx.ReadError` or `httpx.ReadTimeout`: perhaps carried out. The text of each is one word of
@@ -74,7 +77,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._total = total.total_seconds()
         self._connect_limit = connect.total_seconds()
         self._idle_limit = idle.total_seconds()
-        self._idle: list[Connection] = []
+        self._idle: dict[str, list[Connection]] = {method: [] for method in _METHODS}
         self._alive: set[Connection] = set()
         self._written: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
@@ -82,7 +85,8 @@ class Transport(httpx.AsyncBaseTransport):
         question = self._question(request)
         reader = Reader(request.method, head_only=_HEAD_ONLY in request.extensions)
         loop = asyncio.get_running_loop()
-        connection = await self._ready(request.extensions.get(_LEAVE))
+        idle = self._idle[request.method]
+        connection = await self._ready(idle, request.extensions.get(_LEAVE))
         deadline = loop.call_later(self._total, connection.abort, Fault.TIMEOUT)
         try:
             told = await connection.exchange(question, reader)
@@ -93,7 +97,7 @@ class Transport(httpx.AsyncBaseTransport):
             deadline.cancel()
         if isinstance(told, Fault):
             raise _lost(told)
-        self._give_back(connection)
+        _give_back(idle, connection)
         return httpx.Response(
             told.status,
             headers=told.headers,
@@ -108,7 +112,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Drop every connection, those in use as well, and wait until they are gone."""
-        self._idle.clear()
+        for idle in self._idle.values():
+            idle.clear()
         gone = [connection.closed for connection in self._alive]
         for connection in list(self._alive):
             connection.abort()
@@ -127,38 +132,31 @@ class Transport(httpx.AsyncBaseTransport):
             self._written = (headers, _block(headers))
         return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), target, self._written[1])
 
-    async def _ready(self, leave: Leave | None) -> Connection:
+    async def _ready(self, idle: list[Connection], leave: Leave | None) -> Connection:
         """A connection on which the question may be written now."""
-        connection = self._latest() or await self._connect()
-        may = leave is None or await leave.granted()
-        if may and not connection.is_quiet:
-            connection.abort()
-            connection = self._quiet() or await self._connect()
-            may = leave is None or leave.holds()
-        if not may:
-            self._give_back(connection)
+        if leave is not None and not leave.holds():
             raise httpx.ConnectError(Fault.WITHDRAWN)
+        connection = self._latest(idle) or await self._connect()
+        if not await _is_granted(connection, idle, leave):
+            connection = self._quiet(idle) or await self._connect()
+            if not await _is_granted(connection, idle, leave):
+                raise httpx.ConnectError(Fault.CLOSED)
         return connection
 
-    def _latest(self) -> Connection | None:
+    def _latest(self, idle: list[Connection]) -> Connection | None:
         """The connection that was used last, if that is not too long ago."""
-        idle, now = self._idle, asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
         while idle and now - idle[0].idle_since >= self._idle_limit:
             idle.pop(0).abort()
         return idle.pop() if idle else None
 
-    def _quiet(self) -> Connection | None:
+    def _quiet(self, idle: list[Connection]) -> Connection | None:
         """The latest connection on which nothing unasked has come."""
-        while (connection := self._latest()) is not None:
+        while (connection := self._latest(idle)) is not None:
             if connection.is_quiet:
                 return connection
             connection.abort()
         return None
-
-    def _give_back(self, connection: Connection) -> None:
-        if connection.is_usable:
-            connection.idle_since = asyncio.get_running_loop().time()
-            self._idle.append(connection)
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -175,11 +173,8 @@ class Transport(httpx.AsyncBaseTransport):
             raise httpx.ConnectTimeout(Fault.TIMEOUT) from None
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(_unreached(error)) from None
-        # Under TLS a server may speak first, of session tickets; what else it says is not told
-        # apart from outside. In clear, whoever answers before being asked answers nobody.
-        if self._tls is None and not connection.is_quiet:
-            connection.abort()
-            raise httpx.ConnectError(Fault.PROTOCOL)
+        if self._tls is None:
+            _check_clear(connection)
         return connection
 
 
@@ -265,6 +260,37 @@ def _block(headers: list[tuple[bytes, bytes]]) -> bytes:
         if name.lower() in _OF_BODIES:
             raise httpx.LocalProtocolError("questions have no body here")
     return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+async def _is_granted(connection: Connection, idle: list[Connection], leave: Leave | None) -> bool:
+    """Ask for the leave to write here; False where the connection came to its end meanwhile."""
+    if leave is not None and not await leave.granted():
+        _give_back(idle, connection)
+        raise httpx.ConnectError(Fault.WITHDRAWN)
+    if connection.is_quiet:
+        return True
+    connection.abort()
+    return False
+
+
+def _give_back(idle: list[Connection], connection: Connection) -> None:
+    if connection.is_usable:
+        connection.idle_since = asyncio.get_running_loop().time()
+        idle.append(connection)
+
+
+def _check_clear(connection: Connection) -> None:
+    """Refuse a connection without TLS that leaves this machine, or on which was spoken already.
+
+    Who answers before being asked answers nobody. Under TLS a server may speak first, of session
+    tickets; what else it says then is not told apart from outside.
+    """
+    if not connection.is_local:
+        connection.abort()
+        raise httpx.ConnectError(Fault.DNS)
+    if not connection.is_quiet:
+        connection.abort()
+        raise httpx.ConnectError(Fault.PROTOCOL)
 
 
 def _home(url: httpx.URL) -> tuple[bytes, bytes, int | None]:

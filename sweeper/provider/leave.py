@@ -6,8 +6,9 @@ from typing import Protocol
 class Leave(Protocol):
     """Whoever sends decides at the last moment: reaching a server can take long.
 
-    `granted` may wait, for a slot above all. `holds` is asked again where a new connection had to
-    be made after that. Between the last yes and the write nothing else happens.
+    `granted` may wait, for a slot above all; it is asked again where a new connection had to be
+    made after the grant. `holds` is asked before a connection is made, for which nothing need be
+    done any more where it does not. Between the last yes and the write nothing else happens.
     """
 
     async def granted(self) -> bool: ...

@@ -2,7 +2,7 @@
 
 import re
 
-from sweeper.provider.reply import BODY_LIMIT, Reply
+from sweeper.provider.reply import BODY_LIMIT, TOTAL_LIMIT, Reply
 
 _FIELD = rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([!-~](?:[ -~]*[!-~])?)\r\n"
 _FIELDS = re.compile(_FIELD)
@@ -19,7 +19,7 @@ def read(data: bytes) -> Reply | None:
     None means only that the full parser must look: this one spares it what is plain, and never
     reads anything differently.
     """
-    found = _HEAD.match(data)
+    found = _HEAD.match(data) if len(data) <= TOTAL_LIMIT else None
     if found is None:
         return None
     headers = [(name.lower(), value) for name, value in _FIELDS.findall(found[2])]

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from dataclasses import replace
 from datetime import timedelta
 from importlib import metadata
 
@@ -41,6 +42,7 @@ class Responses:
     ) -> None:
         at = address.split(base_url)
         self._profile = profile
+        self._key = key
         self._collection = at.path + profile.responses_path
         self._sendable = re.compile(f"[A-Za-z0-9_-]{{1,{profile.id_length}}}")
         self._door = http.Door(
@@ -101,7 +103,13 @@ class Responses:
         if isinstance(told, http.Silence):
             kind = AnswerKind.LOST if told.sent else AnswerKind.NOT_SENT
             return Answer(kind=kind, fault=told.fault.value)
-        return judgement.judge(told, asked=asked, profile=self._profile)
+        return self._without_key(judgement.judge(told, asked=asked, profile=self._profile))
+
+    def _without_key(self, answer: Answer) -> Answer:
+        """The answer without a name in which the server says our own key back to us."""
+        if self._key.reveal() in f"{answer.request_id} {answer.account_id}":
+            return replace(answer, request_id=None, account_id=None)
+        return answer
 
 
 def check_base_url(url: str) -> None:

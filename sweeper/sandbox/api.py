@@ -8,7 +8,7 @@ from sweeper.sandbox import creation, shapes
 from sweeper.sandbox.clock import Clock
 from sweeper.sandbox.limit import Limit
 from sweeper.sandbox.shapes import Answer, Dialect, Mistake
-from sweeper.sandbox.store import Store
+from sweeper.sandbox.store import EVERYTHING, Store, View
 
 _DEFAULT_PAGE = 20
 _LARGEST_PAGE = 100
@@ -38,12 +38,24 @@ class Request:
 
 
 class Api:
-    """Answers requests of one dialect; keys name accounts and may change while it runs."""
+    """Answers requests of one dialect; keys name accounts and may change while it runs.
+
+    A key that has a view sees, of its account, only what carries that metadata: the rest is not
+    there for it.
+    """
 
     def __init__(
-        self, *, dialect: Dialect, keys: dict[str, str], store: Store, clock: Clock, limit: Limit
+        self,
+        *,
+        dialect: Dialect,
+        keys: dict[str, str],
+        views: dict[str, View],
+        store: Store,
+        clock: Clock,
+        limit: Limit,
     ) -> None:
         self.keys = keys
+        self._views = views
         self._dialect = dialect
         self._store = store
         self._clock = clock
@@ -53,6 +65,9 @@ class Api:
     def account_of(self, request: Request) -> str | None:
         """The account whose key the request carries."""
         return self.keys.get(_bearer(request) or "")
+
+    def _view(self, request: Request) -> View:
+        return self._views.get(_bearer(request) or "", EVERYTHING)
 
     def answer(self, request: Request, *, carry_out: bool = True) -> Answer:
         """The answer by the API's rules; with `carry_out=False` it is said but not done."""
@@ -109,8 +124,10 @@ class Api:
         if isinstance(asked, Mistake):
             return self._dialect.invalid(asked)
         now = self._clock.now()
-        if asked.previous is not None and self._store.get(account, asked.previous, now=now) is None:
-            return self._dialect.missing_previous(asked.previous)
+        if asked.previous is not None:
+            view = self._view(request)
+            if self._store.get(account, asked.previous, now=now, view=view) is None:
+                return self._dialect.missing_previous(asked.previous)
         stored = self._store.create(
             account, created_at=now, given=asked.given, keep=asked.store and carry_out
         )
@@ -125,23 +142,25 @@ class Api:
         if isinstance(limit, Mistake):
             return self._dialect.invalid(limit)
         after, before = query.get("after"), query.get("before")
-        now = self._clock.now()
-        page = self._store.page(account, now=now, limit=limit, after=after, before=before)
+        now, view = self._clock.now(), self._view(request)
+        page = self._store.page(
+            account, now=now, limit=limit, after=after, before=before, view=view
+        )
         if page is None:
-            return shapes.json_answer(400, {"detail": "the cursor names no response"})
+            return shapes.refusal(400, {"detail": "the cursor names no response"})
         return shapes.json_answer(_YES, shapes.list_object(page))
 
     def _show(self, request: Request, account: str, carry_out: bool) -> Answer:
         del carry_out
-        wanted = request.response_id
-        stored = self._store.get(account, wanted, now=self._clock.now())
+        wanted, view = request.response_id, self._view(request)
+        stored = self._store.get(account, wanted, now=self._clock.now(), view=view)
         if stored is None:
             return self._dialect.missing(wanted)
         return shapes.json_answer(_YES, shapes.response_object(stored))
 
     def _delete(self, request: Request, account: str, carry_out: bool) -> Answer:
         wanted, now = request.response_id, self._clock.now()
-        if self._store.get(account, wanted, now=now) is None:
+        if self._store.get(account, wanted, now=now, view=self._view(request)) is None:
             return self._dialect.missing(wanted)
         deleted = carry_out and self._store.delete(account, wanted, now=now)
         return Answer(status=_YES, body=self._dialect.deleted(wanted), deleted=deleted)

@@ -10,10 +10,11 @@ from http import HTTPStatus
 from sweeper.sandbox.clock import Clock, http_date
 from sweeper.sandbox.faults import Fault
 from sweeper.sandbox.manners import Drip, Ending, RetryAfter
-from sweeper.sandbox.shapes import Answer, Headers
+from sweeper.sandbox.shapes import Answer, Headers, refusal
 
 _PORTION = 65_536
 _RESET = struct.pack("ii", 1, 0)
+_BODILESS = frozenset({204, 205, 304})
 _REASONS = {int(status): status.phrase for status in HTTPStatus}
 
 
@@ -39,11 +40,15 @@ def faulty(answer: Answer, fault: Fault) -> Answer:
     """The answer with what the fault says in its place."""
     if not fault.replaces:
         return answer
-    body = fault.body or b""
+    status = fault.status or HTTPStatus.OK
+    body = _unsaid(status) if fault.body is None else fault.body
     kind = (("content-type", fault.content_type),) if body or fault.size or fault.endless else ()
-    return Answer(
-        status=fault.status or HTTPStatus.OK, headers=kind, body=body, deleted=answer.deleted
-    )
+    return Answer(status=status, headers=kind, body=body, deleted=answer.deleted)
+
+
+def _unsaid(status: int) -> bytes:
+    """The body of a fault that names none: it says nothing of what was asked."""
+    return b"" if status in _BODILESS else refusal(status, {}).body
 
 
 class Delivery:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sweeper.sandbox.clock import DateForm
 from sweeper.sandbox.manners import Drip, Ending, Manner, RetryAfter
+from sweeper.sandbox.shapes import CANARY_CONTENT
 
 
 class Mistake(ValueError):
@@ -108,7 +109,8 @@ def _base64(value: Any) -> bytes:
 
 
 def _html(value: Any) -> bytes:
-    return f"<!doctype html><title>{_string(value)}</title><h1>{value}</h1>\n".encode()
+    page = f"<title>{_string(value)}</title><h1>{value}</h1>"
+    return f"<!doctype html><!-- {CANARY_CONTENT} -->{page}\n".encode()
 
 
 def _headers(value: Any) -> tuple[tuple[str, str | None], ...]:

@@ -15,7 +15,7 @@ from sweeper.sandbox.faults import Fault, Faults
 from sweeper.sandbox.journal import Journal
 from sweeper.sandbox.limit import Limit
 from sweeper.sandbox.shapes import DIALECTS, Shape
-from sweeper.sandbox.store import Store
+from sweeper.sandbox.store import Store, View
 
 DEFAULT_KEY = "fw_sandbox_key"
 DEFAULT_ACCOUNT = "sandbox"
@@ -32,7 +32,8 @@ class Sandbox:
     """`async with Sandbox() as sandbox:` serves until the block ends, in the loop that entered.
 
     `keys` maps keys to accounts, the first being the default one. Two accounts may share one
-    port; a response of the one is not there for the other. Without a `rate` nothing is limited,
+    port; a response of the one is not there for the other. `views` bounds what keys see of their
+    account, to responses that carry such metadata. Without a `rate` nothing is limited,
     without a `lifetime` responses are kept until they are deleted. A mistake of the sandbox's
     own looks like a lost connection to its client, so it is raised at the end of the block.
     """
@@ -43,6 +44,7 @@ class Sandbox:
         host: str = "127.0.0.1",
         port: int = 0,
         keys: Mapping[str, str] | None = None,
+        views: Mapping[str, View] | None = None,
         shape: Shape = Shape.FIREWORKS,
         rate: float | None = None,
         burst: int = 1,
@@ -52,6 +54,8 @@ class Sandbox:
     ) -> None:
         self.keys = dict(keys or {DEFAULT_KEY: DEFAULT_ACCOUNT})
         """May be changed while it serves: a key taken out is refused from then on."""
+        self.views = dict(views or {})
+        """May be changed while it serves, too."""
         self.key, self.account = next(iter(self.keys.items()))
         self.clock = Clock()
         self.faults = Faults(faults)
@@ -79,6 +83,7 @@ class Sandbox:
         api = Api(
             dialect=DIALECTS[self._shape],
             keys=self.keys,
+            views=self.views,
             store=self.store,
             clock=self.clock,
             limit=limit,

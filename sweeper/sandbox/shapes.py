@@ -12,7 +12,11 @@ from typing import Any, Protocol
 from sweeper.sandbox.store import Page, Stored
 
 CANARY_CONTENT = "canary content 5d1c: whoever finds this in a log has found a leak"
-"""Part of every response's text, so that a test can look for it where it must not be."""
+"""Part of every response and of every refusal, for a test to look for where it must not be.
+
+What is documented to the letter has no room for it: the yes to a deletion, a list of nothing, and
+the account check, whose answer has no body.
+"""
 
 Headers = tuple[tuple[str, str], ...]
 JSON_TYPE: Headers = (("content-type", "application/json"),)
@@ -69,6 +73,11 @@ def json_answer(status: int, value: object, *extra: tuple[str, str]) -> Answer:
     return Answer(status=status, headers=JSON_TYPE + extra, body=body)
 
 
+def refusal(status: int, value: Mapping[str, object], *extra: tuple[str, str]) -> Answer:
+    """What a provider says instead of a yes, behind something that is nobody's business."""
+    return json_answer(status, {"content": CANARY_CONTENT, **value}, *extra)
+
+
 class Fireworks:
     base_path = "/inference/v1"
     lists = True
@@ -81,30 +90,30 @@ class Fireworks:
 
     def missing(self, response_id: str) -> Answer:
         del response_id
-        return json_answer(404, {"detail": "Response not found"})
+        return refusal(404, {"detail": "Response not found"})
 
     def missing_previous(self, response_id: str) -> Answer:
         del response_id
-        return json_answer(404, {"detail": "Previous response not found"})
+        return refusal(404, {"detail": "Previous response not found"})
 
     def unauthorized(self, *, key_given: bool) -> Answer:
-        return json_answer(403 if key_given else 401, {"error": "unauthorized"})
+        return refusal(403 if key_given else 401, {"error": "unauthorized"})
 
     def throttled(self) -> Answer:
         problem = {"object": "error", "type": "invalid_request_error"}
-        return json_answer(429, {"error": {**problem, "message": "rate limit exceeded"}})
+        return refusal(429, {"error": {**problem, "message": "rate limit exceeded"}})
 
     def no_route(self, method: str, path: str) -> Answer:
         del method, path
-        return json_answer(404, {"detail": "Not Found"})
+        return refusal(404, {"detail": "Not Found"})
 
     def wrong_method(self, method: str, allowed: str) -> Answer:
         del method
-        return json_answer(405, {"detail": "Method Not Allowed"}, ("allow", allowed))
+        return refusal(405, {"detail": "Method Not Allowed"}, ("allow", allowed))
 
     def invalid(self, mistake: Mistake) -> Answer:
         entry = {"type": mistake.sort, "loc": mistake.where, "msg": mistake.message}
-        return json_answer(422, {"detail": [entry]})
+        return json_answer(422, {"detail": [{**entry, "input": CANARY_CONTENT}]})
 
 
 class OpenAI:
@@ -156,7 +165,8 @@ class OpenAI:
         param: str | None = None,
         code: str | None = None,
     ) -> Answer:
-        problem = {"message": message, "type": kind, "param": param, "code": code}
+        told = f"{CANARY_CONTENT}. {message}"
+        problem = {"message": told, "type": kind, "param": param, "code": code}
         return json_answer(status, {"error": problem})
 
 

@@ -8,6 +8,10 @@ from typing import Any
 DEFAULT_MODEL = "accounts/sandbox/models/stand-in"
 _SPARE = 64
 
+View = Mapping[str, str]
+"""Metadata that a response must carry to be seen; empty sees everything."""
+EVERYTHING: View = {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
@@ -17,6 +21,10 @@ class Stored:
     created_at: int
     serial: int
     given: Mapping[str, Any] = field(repr=False)
+
+    def is_seen(self, view: View) -> bool:
+        metadata = self.given.get("metadata") or {}
+        return all(metadata.get(name) == value for name, value in view.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,23 +76,26 @@ class Shelf:
                 del self._by_id[place[2]]
         del order[:end]
 
-    def page(self, *, limit: int, after: str | None, before: str | None) -> Page | None:
+    def page(
+        self, *, limit: int, after: str | None, before: str | None, view: View = EVERYTHING
+    ) -> Page | None:
         """A page, newest first; None where a cursor names no response."""
         order = self._in_order()
         low, high = 0, len(order)
         if before is not None:
-            if (place := self._place(before)) is None:
+            if (place := self._place(before, view)) is None:
                 return None
             low = bisect_right(order, place)
         if after is not None:
-            if (place := self._place(after)) is None:
+            if (place := self._place(after, view)) is None:
                 return None
             high = bisect_left(order, place)
         backwards = before is not None and after is None
         span = range(low, high) if backwards else range(high - 1, low - 1, -1)
         found: list[Stored] = []
         for index in span:
-            if (stored := self._at(order[index])) is not None:
+            stored = self._at(order[index])
+            if stored is not None and stored.is_seen(view):
                 found.append(stored)
             if len(found) > limit:
                 break
@@ -97,9 +108,11 @@ class Shelf:
             self._sorted = True
         return self._order
 
-    def _place(self, response_id: str) -> tuple[int, int, str] | None:
+    def _place(self, response_id: str, view: View) -> tuple[int, int, str] | None:
         stored = self._by_id.get(response_id)
-        return None if stored is None else (stored.created_at, stored.serial, stored.id)
+        if stored is None or not stored.is_seen(view):
+            return None
+        return stored.created_at, stored.serial, stored.id
 
     def _at(self, place: tuple[int, int, str]) -> Stored | None:
         stored = self._by_id.get(place[2])
@@ -155,22 +168,34 @@ class Store:
         moments = (created_at + index * spacing for index in range(count))
         return [self.create(account, created_at=at, given=asked).id for at in moments]
 
-    def get(self, account: str, response_id: str, *, now: float) -> Stored | None:
-        return self._shelf(account, now).get(response_id)
+    def get(
+        self, account: str, response_id: str, *, now: float, view: View = EVERYTHING
+    ) -> Stored | None:
+        stored = self._shelf(account, now).get(response_id)
+        return stored if stored is not None and stored.is_seen(view) else None
 
-    def delete(self, account: str, response_id: str, *, now: float) -> bool:
-        """Whether it was there, and so is deleted."""
-        shelf = self._shelf(account, now)
-        if shelf.get(response_id) is None:
+    def delete(
+        self, account: str, response_id: str, *, now: float, view: View = EVERYTHING
+    ) -> bool:
+        """Whether it was there to be seen, and so is deleted."""
+        if self.get(account, response_id, now=now, view=view) is None:
             return False
-        shelf.remove(response_id)
+        self._shelf(account, now).remove(response_id)
         return True
 
     def page(
-        self, account: str, *, now: float, limit: int, after: str | None, before: str | None
+        self,
+        account: str,
+        *,
+        now: float,
+        limit: int,
+        after: str | None,
+        before: str | None,
+        view: View = EVERYTHING,
     ) -> Page | None:
         """A page, newest first; None where a cursor names no response."""
-        return self._shelf(account, now).page(limit=limit, after=after, before=before)
+        shelf = self._shelf(account, now)
+        return shelf.page(limit=limit, after=after, before=before, view=view)
 
     def ids(self, account: str, *, now: float) -> frozenset[str]:
         """What the account still has."""

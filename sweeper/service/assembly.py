@@ -1,7 +1,7 @@
 """Build the parts of the program from its configuration: the only place where that is done."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,7 @@ from sweeper.engine.planning import Scope
 from sweeper.engine.pulse import Pulse
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.sweep import Intake, Sweep
+from sweeper.engine.visit import Renew
 from sweeper.ledger import accounts, database, schema
 from sweeper.ledger.database import Database
 from sweeper.provider.profile import PROFILES
@@ -27,20 +28,29 @@ from sweeper.provider.responses import Responses
 
 Keys = Mapping[str, Secret | errors.SecretError]
 """Of each account its API key, or what is wrong with it."""
+Reread = Callable[[AccountConfig], Awaitable[Secret | errors.SecretError]]
+"""Reads an account's API key once more: it may have been replaced since."""
 _NO_KEY: Final = Secret("none")
 
 
-def open_ledger(config: Config, *, create: bool = True) -> Database:
-    """Open the ledger; a fresh SQLite file upgrades itself, any other schema is refused.
-
-    Without `create` no file is made, and a fresh one is refused too.
-    """
-    opened = database.open_database(config.ledger_url, create=create)
+def make_ledger(config: Config) -> None:
+    """Make a ledger where nothing of an earlier one is looked for, or upgrade what is there."""
+    opened = database.open_database(config.ledger_url, create=True)
     try:
-        if create:
-            schema.ensure(opened)
-        else:
-            schema.check(opened)
+        schema.upgrade(opened)
+    finally:
+        opened.close()
+
+
+def open_ledger(config: Config) -> Database:
+    """Open the ledger; another schema than the newest is refused.
+
+    None is made where it is missing: what a lost one knew must still be deleted, and a new one
+    would say that nothing is due.
+    """
+    opened = database.open_database(config.ledger_url, create=False)
+    try:
+        schema.check(opened)
     except BaseException:
         opened.close()
         raise
@@ -49,10 +59,10 @@ def open_ledger(config: Config, *, create: bool = True) -> Database:
 
 def read_keys(config: Config, environ: Mapping[str, str]) -> Keys:
     """Read every account's API key; of one that cannot be used, what is wrong with it."""
-    return {account.name: _key(account, environ) for account in config.accounts}
+    return {account.name: read_key(account, environ) for account in config.accounts}
 
 
-def _key(account: AccountConfig, environ: Mapping[str, str]) -> Secret | errors.SecretError:
+def read_key(account: AccountConfig, environ: Mapping[str, str]) -> Secret | errors.SecretError:
     try:
         return secret.read_key(account, environ)
     except errors.SecretError as fault:
@@ -105,13 +115,17 @@ async def _nothing_to_take_in(_beat: Callable[[], None]) -> int | None:
     return 0
 
 
+async def _no_other_key(_account: Account) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
     """What the sweeps of one process share.
 
     `intake` takes in the spool before each; `measure` hears of each request; `waits` hears, after
-    each sweep, how many seconds an account's requests have waited for slots in all; `pacers` are
-    the accounts' limiters between sweeps.
+    each sweep, how many seconds an account's requests have waited for slots in all; `reread` reads
+    a key that was refused once more; `pacers` are the accounts' limiters between sweeps.
     """
 
     db: Database
@@ -120,6 +134,7 @@ class Workshop:
     intake: Intake = _nothing_to_take_in
     measure: Measure | None = None
     waits: Callable[[str, float], None] | None = None
+    reread: Reread | None = None
     pulse: Pulse = field(default_factory=Pulse)
     pacers: dict[str, Pacer] = field(default_factory=dict)
     waited: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -183,7 +198,13 @@ def open_account(
 
 
 def sweep(
-    shop: Workshop, config: Config, opened: Iterable[Account], bounds: Scope, recorder: Recorder
+    shop: Workshop,
+    config: Config,
+    opened: Iterable[Account],
+    bounds: Scope,
+    recorder: Recorder,
+    *,
+    renew: Renew = _no_other_key,
 ) -> Sweep:
     return Sweep(
         db=shop.db,
@@ -194,4 +215,5 @@ def sweep(
         emit=shop.emit,
         longest_id=longest_ids(config),
         intake=shop.intake,
+        renew=renew,
     )

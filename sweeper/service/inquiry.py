@@ -123,7 +123,9 @@ def explain(config: Config, db: Database, response_id: str, account: str | None)
         said = who_closed(connection, [row]).get(row.id)
     return Explanation(
         response=row,
-        decision=_decision(config, row, [child.response_id for child in children]),
+        decision=_decision(
+            config, row, [child.response_id for child in children], is_stopped=bool(stopped)
+        ),
         waiting_for=[child.response_id for child in children],
         attempts=tried,
         stopped=stopped,
@@ -139,16 +141,19 @@ def who_closed(connection: "Connection", rows: Iterable[Response]) -> Mapping[in
     return {closed[seq]: said for seq, said in found.items()}
 
 
-def _decision(config: Config, row: Response, children: Sequence[str]) -> Decision:
+def _decision(
+    config: Config, row: Response, children: Sequence[str], *, is_stopped: bool
+) -> Decision:
     facts = Facts(
         state=row.state,
         account=row.account,
         created_at=_moment(row.created_at),
-        labels=labels.read(row.labels),
+        labels=labels.stored(row.labels),
         next_try_at=_moment(row.next_try_at),
         waiting_for=tuple(map(ResponseId, children)),
         quarantine_reason=row.quarantine_reason,
         configured=config.account(row.account) is not None,
+        stopped=is_stopped,
         outcome=row.outcome,
     )
     judged = decision.decide(facts, config.policies, datetime.now(UTC))

@@ -152,7 +152,7 @@ def _stood(config: Config, row: Response) -> Basis:
     if row.first_created_at is None or row.created_at is None:
         return correction.NEVER
     created_at = moment.from_us(row.created_at)
-    return correction.basis(config.policies, row.account, labels.read(row.labels), created_at)
+    return correction.basis(config.policies, row.account, labels.stored(row.labels), created_at)
 
 
 def _right(case: _Case, stated: Stated) -> Registration:

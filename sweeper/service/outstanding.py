@@ -9,12 +9,11 @@ from sweeper.config.settings import Config
 from sweeper.domain import moment
 from sweeper.engine import planning
 from sweeper.engine.planning import Ruled
-from sweeper.ledger import accounts, backlog, reports, responses, sweeps, unfinished
+from sweeper.ledger import accounts, backlog, reports, responses, unfinished
 from sweeper.ledger.backlog import Cut
 from sweeper.ledger.database import Database
 from sweeper.ledger.reports import Overdue
 from sweeper.ledger.responses import LabelSetRow
-from sweeper.service import standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +38,7 @@ def find(
     """Count what is due now, in short transactions; `only` is one policy's name."""
     with db.read() as connection:
         sets = responses.label_sets(connection)
-        unreached = standing.unreached(sweeps.latest(connection, finished=True))
-        stopped = {one.account for one in (*accounts.open_breakers(connection), *unreached)}
+        stopped = {one.account for one in accounts.open_breakers(connection)}
     every, _ = planning.rule(sets, config.policies, now)
     ruled = [one for one in every if only is None or one.policy.name == only]
     reasons = unfinished.reasons(db, [_cut(one) for one in ruled], moment.to_us(now))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
@@ -17,8 +18,28 @@ from sweeper.ledger import schedules, sweeps
 from sweeper.ledger.database import Database
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOMENT: Final = timedelta(microseconds=1)
 _REGULAR: Final = "schedule"
+_MOST_MISSED: Final = 50_000
+"""Runs that are looked for at most: a clock that is years ahead asks for millions."""
+_CLOSEST: Final = timedelta(minutes=1)
+"""The least time between two runs by cron."""
 NEXT_TRY: Final = "next_try"
+
+
+class _Onward(BaseTrigger):  # type: ignore[misc]  # the library has no types
+    """Fires next after now, never for the moments before.
+
+    APScheduler collects all of those that have passed, only to run once: where a clock is set a
+    year ahead, that is millions, in the loop that sweeps.
+    """
+
+    def __init__(self, schedule: Any) -> None:
+        self._schedule = schedule
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime | None:
+        found: datetime | None = self._schedule.get_next_fire_time(None, now + _MOMENT)
+        return found
 
 
 class Bells:
@@ -46,7 +67,7 @@ class Bells:
         self._schedule = schedule
         self._scheduler.add_job(
             self._rung,
-            _trigger(schedule),
+            _Onward(_trigger(schedule)),
             args=[_REGULAR],
             id=_REGULAR,
             replace_existing=True,
@@ -102,17 +123,17 @@ def render(schedule: Schedule) -> str:
 def times(schedule: Schedule, after: datetime, until: datetime) -> Iterator[datetime]:
     """The moments later than `after`, up to `until`, at which a schedule asks for a sweep."""
     trigger = _trigger(schedule)
-    at = trigger.get_next_fire_time(None, after + timedelta(microseconds=1))
+    at = trigger.get_next_fire_time(None, after + _MOMENT)
     while at is not None and at <= until:
         yield at.astimezone(UTC)
-        at = trigger.get_next_fire_time(at, at + timedelta(microseconds=1))
+        at = trigger.get_next_fire_time(at, at + _MOMENT)
 
 
 def missed(db: Database, since: datetime, until: datetime) -> Missed | None:
     """The runs that were asked for between two moments and did not happen; None where all did.
 
     What counts is the schedule that was in force at each moment: where no daemon has ever
-    followed one, nothing was asked for.
+    followed one, nothing was asked for. The last 50,000 runs are looked at.
     """
     with db.read() as connection:
         history = schedules.history(connection)
@@ -131,7 +152,14 @@ def _asked(
     """Every moment of the span at which the schedule of that time asked for a sweep."""
     for index, (begins, schedule) in enumerate(history):
         ends = until if index + 1 == len(history) else moment.from_us(history[index + 1][0])
-        yield from times(schedule, max(since, moment.from_us(begins)), min(until, ends))
+        ends = min(until, ends)
+        seen = max(since, moment.from_us(begins), _looked_from(schedule, ends))
+        yield from times(schedule, seen, ends)
+
+
+def _looked_from(schedule: Schedule, until: datetime) -> datetime:
+    span = _MOST_MISSED * (schedule.every or _CLOSEST)
+    return until - span if until - _EPOCH > span else _EPOCH
 
 
 def _trigger(schedule: Schedule) -> Any:

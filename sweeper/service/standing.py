@@ -10,9 +10,17 @@ from typing import Final
 from sweeper import errors
 from sweeper.config.settings import Config
 from sweeper.domain import moment
-from sweeper.domain.outcome import Breaker
 from sweeper.engine import planning
-from sweeper.ledger import accounts, backlog, presence, registrations, reports, responses, sweeps
+from sweeper.ledger import (
+    accounts,
+    backlog,
+    presence,
+    registrations,
+    reports,
+    residue,
+    responses,
+    sweeps,
+)
 from sweeper.ledger.accounts import OpenBreaker
 from sweeper.ledger.database import Database
 from sweeper.ledger.sweeps import SweepRow
@@ -21,7 +29,8 @@ from sweeper.service.spool import spool
 from sweeper.service.spool.spool import Left
 
 WITHHELD: Final = ("guard", "clock")
-"""Stop reasons of sweeps that were kept from deleting, though no account is stopped."""
+"""Stop reasons of sweeps that were kept from deleting by something else than an account."""
+_NO_TIME: Final = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,26 @@ class Late:
     policy: str
     count: int
     oldest: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """How much is past its time and not gone, and for how long the oldest has been."""
+
+    count: int
+    oldest: timedelta
+
+    @property
+    def oldest_seconds(self) -> float | None:
+        return round(self.oldest.total_seconds(), 3) if self.count else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """A breaker that stops an account, and what is kept past its time there meanwhile."""
+
+    by: OpenBreaker
+    kept: Kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +75,7 @@ class Status:
     finished: SweepRow | None
     due: int
     late: Sequence[Late]
-    stopped: Sequence[OpenBreaker]
+    stopped: Sequence[Stopped]
     open: Mapping[str, int]
     aside: Mapping[str, Mapping[str, int]]
     quarantined: Mapping[str, int]
@@ -61,10 +90,12 @@ class Status:
     sweeping: bool | None
 
     @property
-    def withheld(self) -> str | None:
-        """Why the last sweep that came to its end deleted nothing, or not everywhere: a word."""
-        reason = None if self.finished is None else self.finished.stop_reason
-        return reason if reason in WITHHELD else None
+    def withheld(self) -> Sequence[str]:
+        """Why the last sweep that came to its end deleted nothing, or not everywhere: words.
+
+        Told beside what stops an account: neither hides the other.
+        """
+        return () if self.finished is None else withheld(self.finished)
 
     @property
     def unread(self) -> Sequence[Left]:
@@ -79,6 +110,10 @@ class Status:
         return not (wrong or self.not_admitted_because or lying or self.rejected)
 
 
+def withheld(row: SweepRow) -> Sequence[str]:
+    return [reason for reason in WITHHELD if reason in row.stop_reasons]
+
+
 def status(config: Config, db: Database) -> Status:
     """Admit what is registered, and read how things stand now."""
     doubt = inquiry.admit(config, db)
@@ -87,7 +122,7 @@ def status(config: Config, db: Database) -> Status:
         sets = responses.label_sets(connection)
         newest = sweeps.latest(connection)
         finished = sweeps.latest(connection, finished=True)
-        stopped = accounts.open_breakers(connection)
+        opened = accounts.open_breakers(connection)
         aside = reports.aside(connection)
         quarantined = reports.quarantine_reasons(connection)
         waiting = registrations.waiting(connection)
@@ -102,7 +137,7 @@ def status(config: Config, db: Database) -> Status:
         finished=finished[0] if finished else None,
         due=due,
         late=late(db, ruled, now),
-        stopped=[*stopped, *unreached(finished)],
+        stopped=stops(db, opened, ruled, now),
         open=outcomes,
         aside=aside,
         quarantined=quarantined,
@@ -132,20 +167,47 @@ def _seen(look: Callable[[Database], bool], db: Database) -> bool | None:
         return None
 
 
-def unreached(finished: Sequence[SweepRow]) -> Sequence[OpenBreaker]:
-    """The account that the last sweep could not reach: no breaker stays open, but all is due."""
-    for row in finished:
-        kind, _, rest = (row.stop_reason or "").partition(":")
-        account, _, breaker = rest.partition(":")
-        if kind == "account" and breaker == Breaker.UNREACHABLE:
-            detail = "the last sweep could not reach the provider"
-            since = row.finished_at or row.started_at
-            return [
-                OpenBreaker(
-                    account=account, breaker=Breaker.UNREACHABLE, opened_at=since, detail=detail
-                )
-            ]
-    return []
+def stopped(config: Config, db: Database) -> Sequence[Stopped]:
+    """What stops which account now, and what is kept past its time there."""
+    now = datetime.now(UTC)
+    with db.read() as connection:
+        sets = responses.label_sets(connection)
+        opened = accounts.open_breakers(connection)
+    ruled, _ = planning.rule(sets, config.policies, now)
+    return stops(db, opened, ruled, now)
+
+
+def kept_at(config: Config, db: Database, account: str) -> Kept:
+    """What is past its time at an account now."""
+    now = datetime.now(UTC)
+    with db.read() as connection:
+        sets = [one for one in responses.label_sets(connection) if one.account == account]
+    return kept(db, planning.rule(sets, config.policies, now)[0], now)
+
+
+def stops(
+    db: Database, opened: Sequence[OpenBreaker], ruled: Sequence[planning.Ruled], now: datetime
+) -> Sequence[Stopped]:
+    """What stops accounts, each with what is kept past its time there."""
+    by_account = {
+        name: kept(db, [one for one in ruled if one.row.account == name], now)
+        for name in {one.account for one in opened}
+    }
+    return [Stopped(by=one, kept=by_account[one.account]) for one in opened]
+
+
+def kept(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Kept:
+    """How many live responses are past their time, and for how long the oldest has been."""
+    count, oldest = 0, _NO_TIME
+    for one in ruled:
+        cut = backlog.Cut(one.row.id, moment.to_us(one.cutoff))
+        number = sum(backlog.due(db, cut, moment.to_us(now), lambda: False))
+        with db.read() as connection:
+            created_at = residue.oldest(connection, one.row.id) if number else None
+        if created_at is not None:
+            count += number
+            oldest = max(oldest, now - moment.from_us(created_at) - one.keep)
+    return Kept(count=count, oldest=oldest)
 
 
 def _due(

@@ -1,7 +1,7 @@
 """What people do about accounts: check them, lift what stops them, accept what has changed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 class Checked:
     """What a control showed. `clock_off` is how far our clock is from the provider's `Date`.
 
-    `waits_for` are the open breakers that only a person's reset lifts.
+    `clock_doubt` says why the clock may not be trusted, so that nothing is deleted here.
+    `waits_for` are the breakers that are still open, and that no further control need lift.
     """
 
     account: str
@@ -41,6 +42,7 @@ class Checked:
     key_fingerprint: str
     reads_by_id: bool
     clock_off: timedelta | None
+    clock_doubt: str | None
     stopped: Stop | None
     waits_for: tuple[Breaker, ...]
 
@@ -120,15 +122,18 @@ async def _check(config: Config, db: Database, name: str, key: Secret) -> Checke
         if clash is not None:
             account.stop(Breaker.IDENTITY, clash)
             with db.read() as connection:
-                return _checked(account, Breaker.IDENTITY.value, _waiting(connection, name))
-        with db.read() as connection:
-            sample = sightings.newest_live(connection, account.row.id, opening.LOOKED_AT)
-        result = await opening.control(account, sample)
+                waiting = _waiting(connection, name)
+                return _checked(account, Breaker.IDENTITY.value, waiting, None)
+        result = await opening.control(account, _sample(db, account))
         now = moment.to_us(account.watch.clock.wall())
         with db.write() as connection:
+            doubt = _clock_doubt(connection, account)
             account.row = opening.keep(connection, account, result, now)
             waiting = _waiting(connection, name)
-        return _checked(account, result, waiting)
+            if account.stopped is None:
+                # What this control did not lift, because no answer told enough, is no less open.
+                waiting = tuple(one.breaker for one in accounts.open_breakers(connection, name))
+        return _checked(account, result, waiting, doubt)
 
 
 async def _accept(
@@ -137,7 +142,10 @@ async def _accept(
     async with _opened(config, db, name, key) as account:
         settings = account.settings
         account.pinned = settings.account_id
-        result = await opening.control(account, ())
+        sample = _sample(db, account)
+        result = await opening.control(account, sample)
+        if sample and not (account.heard or account.profile.names_accounts):
+            account.stop(Breaker.UNREACHABLE, "no answer has shown that this key reaches the API")
         if account.stopped is not None:
             raise errors.AccountStopped(
                 f"account {name} cannot be accepted: {account.stopped.detail}"
@@ -145,6 +153,7 @@ async def _accept(
         now = moment.to_us(account.watch.clock.wall())
         with db.write() as connection:
             leases.check(connection, held)
+            doubt = _clock_doubt(connection, account)
             accounts.pin(
                 connection,
                 account.row.id,
@@ -165,7 +174,18 @@ async def _accept(
                 now=now,
             )
             waiting = _waiting(connection, name)
-        return _checked(account, result, waiting)
+        return _checked(account, result, waiting, doubt)
+
+
+def _sample(db: Database, account: Account) -> Sequence[tuple[str, int]]:
+    """Responses that a working key should see."""
+    with db.read() as connection:
+        return sightings.newest_live(connection, account.row.id, opening.LOOKED_AT)
+
+
+def _clock_doubt(connection: "Connection", account: Account) -> str | None:
+    """What a sweep would say of the clock now; who never answered need not have sent a `Date`."""
+    return account.watch.doubt(connection, account.name if account.was_answered else None)
 
 
 def _waiting(connection: "Connection", name: str) -> tuple[Breaker, ...]:
@@ -187,7 +207,9 @@ def _ignore(_happened: Event) -> None:
     """Whoever asked is told the result itself."""
 
 
-def _checked(account: Account, result: str, waiting: tuple[Breaker, ...]) -> Checked:
+def _checked(
+    account: Account, result: str, waiting: tuple[Breaker, ...], clock_doubt: str | None
+) -> Checked:
     sighting = account.watch.sighting(account.name)
     return Checked(
         account=account.name,
@@ -196,6 +218,7 @@ def _checked(account: Account, result: str, waiting: tuple[Breaker, ...]) -> Che
         key_fingerprint=account.key_fingerprint,
         reads_by_id=account.get_seen,
         clock_off=None if sighting is None else sighting.wall - sighting.date,
+        clock_doubt=clock_doubt,
         stopped=account.stopped,
         waits_for=waiting,
     )

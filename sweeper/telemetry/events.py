@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sweeper.domain import event
+from sweeper.domain import event, remedy
 from sweeper.domain.event import Event
 from sweeper.domain.outcome import Outcome
 from sweeper.domain.summary import rfc3339
@@ -18,9 +18,13 @@ _Plain = (
     event.SweepStarted
     | event.AccountChecked
     | event.BreakerClosed
+    | event.KeyReplaced
     | event.PoliciesChanged
+    | event.LedgerWaitedFor
+    | event.LedgerBack
     | event.GuardRefused
     | event.ClaimsFreed
+    | event.RowsSetAside
     | event.ClockDoubted
     | event.Throttled
     | event.DaemonStarted
@@ -62,9 +66,12 @@ class EventLog:
                 numbers = {key: value for key, value in happened.numbers.items() if key != "type"}
                 log = self._logger.info if happened.complete else self._logger.warning
                 log(happened.name, **numbers)
+            case event.ClockDoubted():
+                self._logger.error(happened.name, **_fields(happened), hint=remedy.OF_DOUBT)
+            case event.GuardRefused():
+                self._logger.error(happened.name, **_fields(happened), hint=remedy.OF_REFUSAL)
             case (
-                event.ClockDoubted()
-                | event.GuardRefused()
+                event.RowsSetAside()
                 | event.ConfigurationRefused()
                 | event.SweepFailed()
                 | event.DaemonFailed()
@@ -73,6 +80,7 @@ class EventLog:
                 self._logger.error(happened.name, **_fields(happened))
             case (
                 event.ClaimsFreed()
+                | event.LedgerWaitedFor()
                 | event.Throttled()
                 | event.RunsMissed()
                 | event.SpoolFileLeft()
@@ -128,6 +136,7 @@ class EventLog:
             "detail": happened.detail,
             "kept_past_its_time": happened.kept,
             "oldest_due_at": _instant(happened.oldest_due_at),
+            "hint": remedy.of_stop(happened.account, happened.breaker),
         }
         if happened.settled_absent and self._response_ids:
             fields["settled_absent_since_last_yes"] = list(happened.settled_absent)

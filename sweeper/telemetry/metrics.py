@@ -27,7 +27,7 @@ _SECONDS: Final = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """How many responses are past their deadline by one policy, and the oldest by how much."""
+    """How many responses are late, and the oldest by how much."""
 
     count: int
     oldest_seconds: float
@@ -41,12 +41,14 @@ class Snapshot:
     """How things stood in the ledger at one moment.
 
     `responses` are by account and state, `overdue` by policy, `breakers` are those that are open,
-    by account. A sweep that never was is None.
+    by account, and `kept` is what is past its time at the accounts that they stop. A sweep that
+    never was is None.
     """
 
     responses: Mapping[tuple[str, State], int]
     overdue: Mapping[str, Overdue]
     breakers: Collection[tuple[str, Breaker]]
+    kept: Mapping[str, Overdue]
     held: int
     records: int
     last_finished_sweep: datetime | None
@@ -119,6 +121,16 @@ class Metrics:
         self._open = self._gauge(
             "sweeper_breaker_open", "1 where a breaker stops the account.", "account", "breaker"
         )
+        self._kept = self._gauge(
+            "sweeper_kept_responses",
+            "Responses past their time at an account that is stopped.",
+            "account",
+        )
+        self._oldest_kept = self._gauge(
+            "sweeper_oldest_kept_seconds",
+            "How far the oldest of them is past its time.",
+            "account",
+        )
         self._held = self._gauge("sweeper_held_responses", "Due responses that a hold keeps.")
         self._records = self._gauge("sweeper_records", "Records in the log.")
         self._finished = self._gauge(
@@ -133,6 +145,12 @@ class Metrics:
             "sweeper_next_sweep_timestamp_seconds",
             "When the schedule asks for the next sweep; NaN where it never does.",
         )
+
+    @property
+    def _by_label(self) -> tuple[Gauge, ...]:
+        """What is shown of accounts and policies, which may be others the next time."""
+        of_accounts = self._responses, self._open, self._kept, self._oldest_kept
+        return (*of_accounts, self._overdue, self._oldest)
 
     def _counter(self, name: str, told: str, *labels: str) -> Counter:
         return Counter(name, told, labels, registry=self._registry)
@@ -164,11 +182,11 @@ class Metrics:
                 self._sweeps.labels("complete" if happened.complete else "incomplete").inc()
                 if happened.numbers.get("stop_reason") == _LEDGER:
                     self._ledger_errors.inc()
-            case event.SweepFailed():
+            case event.SweepFailed(sweep_id=None):  # else its end was told, and counted
                 self._sweeps.labels("failed").inc()
                 if happened.code.startswith((_LEDGER, "schema")):
                     self._ledger_errors.inc()
-            case event.OutcomeUnwritten():
+            case event.OutcomeUnwritten() | event.LedgerWaitedFor():
                 self._ledger_errors.inc()
             case _:
                 pass
@@ -194,7 +212,7 @@ class Metrics:
 
     def show(self, seen: Snapshot) -> None:
         """Show how things stand in the ledger, in place of how they stood."""
-        for gauge in (self._responses, self._overdue, self._oldest, self._open):
+        for gauge in self._by_label:
             gauge.clear()
         expected = {(account, state): 0 for account in self._accounts for state in STATES}
         for (account, state), count in {**expected, **seen.responses}.items():
@@ -206,6 +224,9 @@ class Metrics:
         for account, breaker in closed | set(seen.breakers):
             is_open = (account, breaker) in seen.breakers
             self._open.labels(account, breaker.value).set(is_open)
+        for account, kept in {**dict.fromkeys(self._accounts, NONE_OVERDUE), **seen.kept}.items():
+            self._kept.labels(account).set(kept.count)
+            self._oldest_kept.labels(account).set(kept.oldest_seconds)
         self._held.set(seen.held)
         self._records.set(seen.records)
         self._finished.set(_instant(seen.last_finished_sweep))
@@ -213,7 +234,7 @@ class Metrics:
 
     def forget(self) -> None:
         """Show nothing of the ledger: what cannot be known is absent or NaN, never 0."""
-        for gauge in (self._responses, self._overdue, self._oldest, self._open):
+        for gauge in self._by_label:
             gauge.clear()
         for gauge in (self._held, self._records, self._finished, self._complete):
             gauge.set(nan)

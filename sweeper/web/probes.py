@@ -1,6 +1,6 @@
 """Answer whether the daemon is alive, whether it is ready, and with its figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from starlette.requests import Request
@@ -11,10 +11,14 @@ from sweeper.telemetry import metrics
 
 _OK = 200
 _NOT_OK = 503
+_STOPPED = "account_stopped:"
 
 
 class View(Protocol):
-    """What the probes ask; `ready` names what is wrong, `metrics` is Prometheus' text."""
+    """What the probes ask; `ready` names what is wrong, `metrics` is Prometheus' text.
+
+    `stopped` tells what stops accounts and how much is kept there, as JSON holds it.
+    """
 
     @property
     def behind_proxy(self) -> bool: ...
@@ -26,6 +30,9 @@ class View(Protocol):
     def is_stalled(self) -> bool: ...
 
     async def ready(self) -> Sequence[str]: ...
+
+    @property
+    def stopped(self) -> Sequence[Mapping[str, object]]: ...
 
     async def metrics(self) -> bytes: ...
 
@@ -39,7 +46,9 @@ def routes(view: View) -> Sequence[Route]:
 
     async def ready(_request: Request) -> Response:
         failing = list(await view.ready())
-        told = {"ready": not failing, "role": view.role, "failing": failing}
+        told: dict[str, object] = {"ready": not failing, "role": view.role, "failing": failing}
+        if any(reason.startswith(_STOPPED) for reason in failing):
+            told["stopped"] = list(view.stopped)
         return JSONResponse(told, _NOT_OK if failing else _OK)
 
     async def figures(_request: Request) -> Response:

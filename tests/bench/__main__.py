@@ -14,10 +14,11 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from tests.bench import end_to_end, idle, importing, memory, pacing, peer, planning
+from tests.bench import end_to_end, idle, importing, limits, memory, pacing, peer, planning
 
 END_TO_END = "end-to-end"
 PACING = "pacing"
+LIMITS = "limits"
 SIZE = "size"
 IDLE = "idle"
 _LIBRARIES = ("sqlalchemy", "openai", "aiohttp")
@@ -40,6 +41,8 @@ def _measure(folder: Path, wanted: argparse.Namespace) -> None:
         end_to_end.measure(folder, count=wanted.count, rounds=rounds, tell=_tell)
     if wanted.only in (None, PACING):
         pacing.measure(folder, seconds=wanted.seconds, rounds=rounds, tell=_tell)
+    if wanted.only in (None, LIMITS):
+        limits.measure(tell=_tell)
     if wanted.only in (None, SIZE):
         planning.measure(folder, rounds=rounds, tell=_tell)
         importing.measure(folder, rounds=rounds, tell=_tell)
@@ -54,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=20, help="how long each pacing run sends")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each variant")
     parser.add_argument(
-        "--only", choices=[END_TO_END, PACING, SIZE, IDLE], help="one measurement only"
+        "--only", choices=[END_TO_END, PACING, LIMITS, SIZE, IDLE], help="one measurement only"
     )
     return parser.parse_args()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.cli import main
+from tests.support import canary
 from tests.support import rehearsal as rehearsals
 from tests.support.command import Result, Run
 from tests.support.rehearsal import Rehearsal
@@ -43,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def call(*arguments: object, stdin: bytes = b"") -> Result:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()
+        canary.hear("".join(capsys.readouterr()))
         code = main.run([str(each) for each in arguments])
         written = capsys.readouterr()
         return Result(code=code, out=written.out, err=written.err)

@@ -15,11 +15,12 @@ from tests.support.rehearsal import KEY, OTHER_KEY, Rehearsal
 
 LISTED = {
     "type", "account", "configured", "provider", "base_url", "provider_account_id",
-    "key_fingerprint", "stopped", "last_control", "last_control_at",
+    "key_fingerprint", "stopped", "kept", "oldest_seconds", "expect_absent", "last_control",
+    "last_control_at",
 }  # fmt: skip
 CHECKED = {
     "type", "account", "result", "provider_account_id", "key_fingerprint", "reads_by_id",
-    "clock_off_seconds", "stopped", "detail", "waits_for_reset",
+    "clock_off_seconds", "clock_doubt", "stopped", "detail", "waits_for_reset", "kept", "oldest_seconds",
 }  # fmt: skip
 
 
@@ -82,6 +83,38 @@ def test_a_check_says_whose_account_it_is_and_sends_no_delete(
     assert "pinned to          acme" in words
 
 
+def test_a_check_by_a_wrong_clock_says_that_nothing_is_deleted(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    rehearsal.responses(2)
+    sound = run("-c", rehearsal.config, "account", "check", "main", "--json").last
+    assert sound["clock_doubt"] is None
+    rehearsal.sandbox.call(lambda one: one.clock.advance(3600))
+    result = run("-c", rehearsal.config, "account", "check", "main", "--json")
+    assert (result.code, result.last["result"], result.last["stopped"]) == (3, "passed", None)
+    assert re.fullmatch(
+        r"The wall clock is 3[56]\d\d s behind the provider's Date\.", result.last["clock_doubt"]
+    )
+    words = run("-c", rehearsal.config, "account", "check", "main").out.splitlines()
+    assert words[-1] == "next: mend the time service; until then nothing is deleted"
+    assert run("-c", rehearsal.config, "sweep").code == 3
+    assert rehearsal.requests("DELETE") == 0
+    rehearsal.use_key("fw_wrong_one")
+    stopped = run("-c", rehearsal.config, "account", "check", "main", "--json")
+    assert (stopped.code, stopped.last["stopped"]) == (12, "credential")
+    assert stopped.last["clock_doubt"] is not None
+
+
+def test_a_check_without_a_date_says_what_helps(run: Run, rehearsal: Rehearsal) -> None:
+    rehearsal.fault(headers=(("Date", None),))
+    result = run("-c", rehearsal.config, "account", "check", "main")
+    assert result.code == 3
+    assert result.out.splitlines()[-1].endswith("kept right: [guards] trust_local_clock = true")
+    text = rehearsal.config.read_text().replace("[guards]", "[guards]\ntrust_local_clock = true")
+    rehearsal.config.write_text(text)
+    assert run("-c", rehearsal.config, "account", "check", "main").code == 0
+
+
 def test_a_wrong_key_stops_and_a_good_control_lifts(run: Run, rehearsal: Rehearsal) -> None:
     rehearsal.responses(2)
     rehearsal.use_key("fw_wrong_one")
@@ -92,7 +125,8 @@ def test_a_wrong_key_stops_and_a_good_control_lifts(run: Run, rehearsal: Rehears
     words = run("-c", rehearsal.config, "account", "check", "main").out.splitlines()
     assert words[-1].startswith("next: put a key that is valid where accounts.main says")
     listed = run("-c", rehearsal.config, "account", "list").out
-    assert re.search(r"  credential since 20\d\d-.*Z  credential 20\d\d-.*Z\n", listed)
+    kept = r"; 2 responses kept past their time there, the oldest by 6 d( [0-9]+ s)?"
+    assert re.search(rf"  credential since 20\d\d-.*Z{kept}  credential 20\d\d-.*Z\n", listed)
     rehearsal.use_key(KEY)
     lifted = run("-c", rehearsal.config, "account", "check", "main", "--json")
     assert (lifted.code, lifted.last["result"]) == (0, "passed")
@@ -179,6 +213,19 @@ def test_too_much_that_was_not_found_waits_for_a_reset_with_a_number(
     outcomes = {row["response_id"]: row["outcome"] for row in rehearsal.rows()}
     assert outcomes == dict.fromkeys(gone, "already_absent") | dict.fromkeys(kept, "deleted")
     assert truth.violations(rehearsal) == []
+
+
+def test_what_a_person_still_expects_to_be_missing_is_told_until_it_is_ended(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    """It lets a wrong key look right for so many responses: nobody may forget it."""
+    reset = ("-c", rehearsal.config, "account", "reset", "main", "--reason", "r")
+    assert run(*reset, "--expect-absent", "955").code == 0
+    told = run("-c", rehearsal.config, "account", "list").out
+    assert "main: 955 more may be missing" in told
+    assert run("-c", rehearsal.config, "account", "list", "--json").lines[0]["expect_absent"] == 955
+    assert run(*reset).code == 0
+    assert "may be missing" not in run("-c", rehearsal.config, "account", "list").out
 
 
 def test_a_reset_of_what_is_not_stopped_lifts_nothing(run: Run, rehearsal: Rehearsal) -> None:

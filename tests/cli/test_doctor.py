@@ -1,5 +1,9 @@
 """The doctor looks at everything, hides nothing behind a fault, and sends no DELETE."""
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from sweeper.domain.outcome import Breaker
-from sweeper.ledger import accounts, leases, tables
+from sweeper.ledger import accounts, faults, leases, tables
 from sweeper.ledger.leases import Duty
 from sweeper.service.doctor.findings import Check, guarded
 from tests.support import command
@@ -139,7 +143,7 @@ def test_without_a_ledger_everything_else_is_still_looked_at(
 ) -> None:
     use(rehearsal, f"sqlite:///{tmp_path / 'elsewhere.db'}")
     code, found = examined(run, rehearsal)
-    assert (code, only(found, "database")["next"]) == (1, "run: sweeper db upgrade")
+    assert (code, only(found, "database")["next"]) == (1, faults.NO_LEDGER)
     assert not (tmp_path / "elsewhere.db").exists()
     assert only(found, "key")["level"] == "ok"
     assert only(found, "account")["level"] == "warning"
@@ -308,6 +312,43 @@ def test_a_running_daemon_is_seen(run: Run, rehearsal: Rehearsal) -> None:
     with rehearsal.database() as db, leases.file_lock(db, Duty.DAEMON):
         _, found = examined(run, rehearsal, "--offline")
     assert only(found, "daemon")["level"] == "ok"
+
+
+WITHOUT_RIGHTS = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+"""Begins a command that may do no more than its user's files allow, whoever the user is."""
+
+
+@pytest.mark.parametrize("name, mode, rights", [("ledger.db", 0o400, "u+rw"), ("", 0o500, "u+rwx")])
+def test_what_is_ours_and_closed_to_us_is_opened_by_its_mode(
+    rehearsal: Rehearsal, name: str, mode: int, rights: str
+) -> None:
+    use(rehearsal, rehearsal.url)
+    place = rehearsal.folder / name
+    place.chmod(mode)
+    verb = ("-m", "sweeper", "-c", str(rehearsal.config), "doctor", "--json", "--offline")
+    done = subprocess.run(
+        [*WITHOUT_RIGHTS, sys.executable, *verb],
+        env=command.environment(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    place.chmod(0o700)
+    told = json.loads(done.stdout)
+    (one,) = [each for each in of(told["findings"], "permissions") if each["level"] == "fault"]
+    assert (done.returncode, one["next"]) == (1, f"run: chmod {rights} {place}")
+
+
+def test_nobody_is_told_that_a_key_never_did_what_it_did(run: Run, rehearsal: Rehearsal) -> None:
+    use(rehearsal, rehearsal.url)
+    rehearsal.responses(3)
+    assert run("-c", rehearsal.config, "sweep", "--json").last["verified"] == 3
+    _, found = examined(run, rehearsal)
+    one = only(found, "account")
+    assert one["level"] == "ok"
+    assert one["message"] == "the key belongs to acme; none was read by its id just now"
 
 
 def test_a_fault_that_nobody_foresaw_hides_no_other_and_tells_nothing(

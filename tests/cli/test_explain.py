@@ -13,7 +13,7 @@ from sweeper.ledger import responses, tables
 from sweeper.ledger.responses import Response
 from sweeper.sandbox.manners import Manner
 from tests.support.command import Run
-from tests.support.rehearsal import YOUNG, Rehearsal
+from tests.support.rehearsal import KEY, YOUNG, Rehearsal
 
 EXPLANATION = {
     "type", "response_id", "account", "state", "verdict", "sentence", "policy", "created_at",
@@ -44,6 +44,23 @@ def test_what_is_due_and_late_names_its_policy_and_its_times(
     assert fields["sentence"] == sentence(run, rehearsal, one)
     assert 'by policy "support" (14d after creation), late since' in fields["sentence"]
     assert fields["sentence"].endswith("the next sweep deletes it.")
+
+
+def test_at_a_stopped_account_no_next_sweep_is_promised(run: Run, rehearsal: Rehearsal) -> None:
+    (one,) = rehearsal.responses(1)
+    rehearsal.use_key("fw_wrong_one")
+    assert run("-c", rehearsal.config, "sweep").code == 12
+    told = run("-c", rehearsal.config, "explain", one)
+    assert "Account main is stopped since" in told.out
+    assert "the next sweep deletes it" not in told.out
+    assert sentence(run, rehearsal, one).endswith(
+        '; nothing is deleted for it while the account "main" is stopped.'
+    )
+    fields = run("-c", rehearsal.config, "explain", one, "--json").last
+    assert (fields["verdict"], fields["account_stopped"]) == ("due", ["credential"])
+    rehearsal.use_key(KEY)
+    assert run("-c", rehearsal.config, "account", "check", "main").code == 0
+    assert sentence(run, rehearsal, one).endswith("the next sweep deletes it.")
 
 
 def test_what_is_kept_says_why(run: Run, rehearsal: Rehearsal) -> None:

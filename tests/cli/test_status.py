@@ -17,7 +17,7 @@ from tests.support.rehearsal import OTHER_KEY, YOUNG, Rehearsal
 STATUS = {
     "type", "ok", "now", "due", "late", "stopped", "open", "quarantined", "live", "not_live",
     "unmatched", "no_account", "waiting_for_admission", "not_admitted_because", "spool",
-    "daemon", "sweeping", "last_sweep", "last_finished_sweep",
+    "daemon", "sweeping", "last_sweep", "last_finished_sweep", "withheld",
 }  # fmt: skip
 SWEEP = {"sweep_id", "started_at", "finished_at", "complete", "stop_reason"}
 
@@ -111,7 +111,7 @@ def test_a_stopped_account_fails_the_check_and_names_the_next_step(
     )
     assert lines[-2].endswith("was not complete: account main was stopped (credential).")
     (stop,) = run("-c", rehearsal.config, "status", "--json").last["stopped"]
-    assert set(stop) == {"account", "breaker", "since", "detail"}
+    assert set(stop) == {"account", "breaker", "since", "detail", "kept", "oldest_seconds"}
     assert (stop["account"], stop["breaker"]) == ("main", "credential")
 
 
@@ -279,7 +279,8 @@ def test_every_breaker_has_its_own_next_step() -> None:
     steps = {breaker: status.remedy("main", breaker) for breaker in Breaker}
     assert "account reset main --expect-absent N" in steps[Breaker.NOT_FOUND]
     assert "account accept main --reason" in steps[Breaker.IDENTITY]
-    assert "every sweep tries again" in steps[Breaker.UNREACHABLE]
+    assert "every sweep asks once" in steps[Breaker.UNREACHABLE]
+    assert "certificate" in steps[Breaker.TLS]
     assert "account check main" in steps[Breaker.CREDENTIAL]
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sweeper.ledger import tables
+from sweeper.ledger import faults, tables
 from sweeper.sandbox.manners import Manner
 from sweeper.sandbox.shapes import CANARY_CONTENT
 from tests.support import command, terminal, truth
@@ -18,8 +18,8 @@ from tests.support.rehearsal import KEY, YOUNG, Rehearsal
 
 SUMMARY = {
     "type", "sweep_id", "dry_run", "due", "planned", "outcomes", "verified", "held", "remaining",
-    "remaining_by_reason", "unread_spool_files", "complete", "stop_reason", "started_at",
-    "finished_at",
+    "remaining_by_reason", "unread_spool_files", "complete", "stop_reason", "stops",
+    "started_at", "finished_at",
 }  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def test_what_is_due_is_deleted_and_verified_and_nothing_else(
         "remaining_by_reason": {},
         "complete": True,
         "stop_reason": None,
+        "stops": [],
     }
     assert summary["started_at"] <= summary["finished_at"]
     assert truth.violations(rehearsal) == []
@@ -66,6 +67,8 @@ def test_every_log_line_is_json_and_tells_the_numbers_of_the_summary(
     settled = of_event(lines, "response_settled")
     assert Counter(line["outcome"] for line in settled) == {"deleted": 3, "rejected": 1}
     assert {line["response_id"] for line in settled} == set(ids)
+    told = Counter((line["outcome"], line["verified"], line["status"]) for line in settled)
+    assert told == {("deleted", True, 200): 3, ("rejected", False, 422): 1}
     (finished,) = of_event(lines, "sweep_finished")
     numbers = {key: value for key, value in result.last.items() if key != "type"}
     assert {key: finished[key] for key in numbers} == numbers
@@ -227,7 +230,7 @@ def test_a_wrong_key_stops_the_account_and_says_what_to_do(run: Run, rehearsal: 
     assert run("-c", rehearsal.config, "sweep", "--json").last["complete"] is True
 
 
-def test_a_provider_that_cannot_be_reached_stops_the_account_for_this_sweep(
+def test_a_provider_that_cannot_be_reached_stops_the_account_until_it_answers(
     run: Run, rehearsal: Rehearsal
 ) -> None:
     rehearsal.responses(2)
@@ -235,7 +238,7 @@ def test_a_provider_that_cannot_be_reached_stops_the_account_for_this_sweep(
     result = run("-c", rehearsal.config, "sweep", "--json")
     assert (result.code, result.last["stop_reason"]) == (12, "account:main:unreachable")
     assert result.last["remaining_by_reason"] == {"stopped": 2}
-    assert "every sweep tries again" in run("-c", rehearsal.config, "sweep").out
+    assert "every sweep asks once" in run("-c", rehearsal.config, "sweep").out
     status = run("-c", rehearsal.config, "status", "--json")
     assert (status.code, status.last["stopped"][0]["breaker"]) == (3, "unreachable")
     rehearsal.write(base_url=rehearsal.sandbox.base_url)
@@ -303,7 +306,7 @@ def test_keys_of_several_accounts_that_cannot_be_read_are_told_at_once(
     "change, hint",
     [
         ("UPDATE alembic_version SET version_num = '9999'", "install the sweeper"),
-        ("DELETE FROM alembic_version", "run: sweeper db upgrade"),
+        ("DELETE FROM alembic_version", faults.NO_LEDGER),
     ],
     ids=["ahead", "behind"],
 )
@@ -317,6 +320,27 @@ def test_a_schema_that_is_another_ends_with_13_and_the_command_to_run(
     result = run("-c", rehearsal.config, "sweep", "--json")
     assert (result.code, result.out, result.error["error"]) == (13, "", "schema")
     assert result.error["hint"].startswith(hint)
+
+
+def test_a_ledger_that_is_gone_is_missed_and_not_begun_anew(
+    run: Run, rehearsal: Rehearsal
+) -> None:
+    """Its disk is not mounted, or somebody moved it: an empty one would say that nothing is due."""
+    rehearsal.responses(20)
+    ledger, away = rehearsal.folder / "ledger.db", rehearsal.folder / "elsewhere.db"
+    ledger.rename(away)
+    for verb in (("sweep", "--json"), ("status", "--json")):
+        told = command.process("-c", rehearsal.config, *verb)
+        assert (told.code, told.out, told.error["error"]) == (1, "", "ledger")
+        assert told.error["message"] == f"there is no ledger at {ledger}"
+        assert told.error["hint"] == (
+            "is its disk mounted, and is ledger.url right?"
+            " only for a new installation: sweeper db upgrade"
+        )
+        assert not ledger.exists()
+    away.rename(ledger)
+    assert run("-c", rehearsal.config, "status", "--json").last["late"][0]["responses"] == 20
+    assert run("-c", rehearsal.config, "sweep", "--json").last["outcomes"] == {"deleted": 20}
 
 
 def test_a_second_sweep_at_the_same_time_ends_at_once_with_11(

@@ -324,8 +324,8 @@ def test_the_file_is_the_one_given_then_the_variables_then_the_usual_one() -> No
     assert load.find(None, {"SWEEPER_CONFIG": ""}) == Path("/etc/sweeper/config.toml")
 
 
-def test_a_file_that_others_may_write_is_warned_of(read: Write, tmp_path: Path) -> None:
+def test_a_file_that_a_group_may_write_is_warned_of(read: Write, tmp_path: Path) -> None:
     read(MINIMAL)
     path = tmp_path / "config.toml"
-    path.chmod(0o666)
+    path.chmod(0o660)
     assert any("others may write" in warning for warning in load.load(path, {}).warnings)

@@ -15,16 +15,19 @@ from sweeper.ledger.reports import Incident
 from sweeper.ledger.sweeps import SweepRow
 from sweeper.service.alarm import alarms, trouble
 from sweeper.service.alarm import command as alarm_command
-from sweeper.service.alarm.trouble import Kept
 from sweeper.service.daemon import daemon
-from sweeper.service.standing import Late
+from sweeper.service.standing import Kept, Late, Stopped
 from tests.docs import pages
 
 PAGE = pages.section(pages.read("docs/operations.md"), "Alarms")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 STOPPED = trouble._stopped(
-    OpenBreaker(account="main", breaker=Breaker.CREDENTIAL, opened_at=1, detail="401 to a GET"),
-    Kept(count=3, oldest=timedelta(hours=18)),
+    Stopped(
+        by=OpenBreaker(
+            account="main", breaker=Breaker.CREDENTIAL, opened_at=1, detail="401 to a GET"
+        ),
+        kept=Kept(count=3, oldest=timedelta(hours=18)),
+    )
 )
 CONDITIONS = [
     STOPPED,
@@ -36,7 +39,8 @@ CONDITIONS = [
             complete=False,
             stop_reason="guard",
             summary=None,
-        )
+        ),
+        "guard",
     ),
     trouble._late(Late(policy="p", count=1, oldest=timedelta(hours=1))),
     trouble._unknown(1, "d"),

@@ -17,6 +17,7 @@ from sweeper.domain.outcome import Breaker, Outcome
 from sweeper.domain.summary import Summary
 from sweeper.engine import breaker as breakers
 from sweeper.engine import opening
+from sweeper.service import standing
 from sweeper.service.daemon import health
 from sweeper.service.daemon.vitals import Role
 from sweeper.service.spool import folder as spool_folder
@@ -67,11 +68,13 @@ EVENTS: list[event.Event] = [
         settled_absent=("resp_1",),
     ),
     event.ClaimsFreed(account="main", count=1),
+    event.RowsSetAside(account="main", reasons={"malformed:bad_id": 1}),
     event.ClockDoubted(account="main", detail="d"),
     event.OutcomeUnwritten(
         sweep_id="s", account="main", response_id="resp_1", answer="yes", status=200
     ),
     event.BreakerClosed(account="main", breaker=Breaker.NOT_FOUND),
+    event.KeyReplaced(account="main", key_fingerprint="00"),
     event.PoliciesChanged(sweep_id="s", policies_sha256="00"),
     event.GuardRefused(sweep_id="s", account="main", detail="d"),
     event.Throttled(account="main", pause_seconds=1.0, rate_per_second=1.0),
@@ -151,8 +154,15 @@ def _as_told(cells: list[str]) -> list[Breaker]:
 
 def test_what_is_told_of_lifting_is_what_the_code_does() -> None:
     assert set(Breaker) - opening.LIFTED_BY_A_CONTROL == {Breaker.NOT_FOUND}
-    assert set(Breaker) - breakers.PERSISTENT == {Breaker.UNREACHABLE}
+    assert set(Breaker) - opening.LIFTED_BY_AN_ANSWER - breakers.PASSING == {
+        Breaker.CREDENTIAL,
+        Breaker.PAYMENT,
+        Breaker.CONFIGURATION,
+        Breaker.IDENTITY,
+        Breaker.NOT_FOUND,
+    }
     assert breakers.PAGES_IN_A_ROW == 3
+    assert breakers.HANDSHAKES_IN_A_ROW == 3
     assert breakers.FAILURES_IN_A_ROW == 10
 
 
@@ -166,6 +176,7 @@ def _metrics() -> dict[str, set[str]]:
             responses={},
             overdue={},
             breakers=set(),
+            kept={},
             held=0,
             records=1,
             last_finished_sweep=None,
@@ -193,7 +204,8 @@ def test_every_reason_for_not_being_ready_is_told() -> None:
     source = inspect.getsource(health)
     for cell in told:
         reason = cell.strip("`").partition(":")[0]
-        assert reason in {role.value for role in Role} or f'"{reason}' in source, cell
+        known = {*(role.value for role in Role), *standing.WITHHELD}
+        assert reason in known or f'"{reason}' in source, cell
     returned = set(re.findall(r'(?:yield|return) \[?f?"([a-z_]+)', source))
     assert len(told) == 12
     assert returned <= {cell.strip("`").partition(":")[0] for cell in told}

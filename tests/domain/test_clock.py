@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.domain.clock import Reading, Sighting, doubt
+from sweeper.domain.clock import Mark, Reading, Sighting, doubt, moved
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SKEW = timedelta(minutes=2)
@@ -154,3 +154,10 @@ def test_more_tolerance_never_makes_a_doubt_and_more_knowledge_never_removes_one
         assert not doubted(past=None)
         if last_good is not None:
             assert not doubted(past=last_good - timedelta(seconds=more))
+
+
+def test_being_set_by_no_more_than_the_skew_is_no_jump() -> None:
+    since, skew = Mark(wall=NOON, boot=1000.0), SKEW.total_seconds()
+    for way in (1, -1):
+        assert moved(later(60, wall_off=way * skew), since, SKEW) is None
+        assert moved(later(60, wall_off=way * (skew + 1)), since, SKEW) is not None

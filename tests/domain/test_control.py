@@ -95,3 +95,8 @@ def test_whatever_is_bracketed_has_every_proof_within_ten_minutes_on_each_side(
         assert later is not None
         assert first - CONTROL_WINDOW <= earlier <= first
         assert last < later <= last + CONTROL_WINDOW
+
+
+def test_a_404_may_be_of_one_moment_or_of_ten_minutes() -> None:
+    assert brackets(controls(990.0), 1000.0, 1000.0, controls(1002.0))
+    assert brackets(controls(990.0), 1000.0, 1600.0, controls(1601.0))

@@ -41,6 +41,7 @@ ANY_FACTS = st.builds(
     waiting_for=st.sampled_from([(), IDS]),
     quarantine_reason=st.none() | st.just("conflicting"),
     configured=st.booleans(),
+    stopped=st.booleans(),
     outcome=st.none() | st.just("not_visible"),
 )
 
@@ -216,6 +217,23 @@ def test_unmatched_is_never_due(facts: Facts, now: datetime, policies: tuple[Pol
             (
                 f"Due since 2026-11-22T10:00:00Z {BY};"
                 ' nothing is deleted for it: the account "main" is not configured.'
+            ),
+        ),
+        (
+            {"stopped": True},
+            Verdict.DUE,
+            (
+                f"Due since 2026-11-22T10:00:00Z {BY};"
+                ' nothing is deleted for it while the account "main" is stopped.'
+            ),
+        ),
+        (
+            {"stopped": True, "waiting_for": IDS[:1]},
+            Verdict.WAITING,
+            (
+                f"Due since 2026-11-22T10:00:00Z {BY};"
+                " waits for 1 response that continues it: resp_0;"
+                ' nothing is deleted for it while the account "main" is stopped.'
             ),
         ),
         (

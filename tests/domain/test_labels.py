@@ -118,3 +118,13 @@ def test_no_labels_are_labels_too() -> None:
     assert labels.canonical({}) == "{}"
     assert labels.read("{}") == {}
     assert labels.read(' { "b" : "2", "a" : "1" } ') == {"a": "1", "b": "2"}
+
+
+@given(LABELS)
+def test_what_stands_in_the_ledger_is_read_where_it_can_be(some: dict[str, str]) -> None:
+    assert labels.stored(labels.canonical(some)) == some
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a":1}', "[" * 9000, " " * 70_000 + "{}"])
+def test_what_breaks_the_rules_there_is_nothing(text: str) -> None:
+    assert labels.stored(text) is None

@@ -24,6 +24,7 @@ FRESH = Facts(
     label_set_seen=True,
     yes_at=None,
     yes_here=False,
+    yes_same_account=False,
     get_seen=False,
 )
 SAID_YES = replace(
@@ -55,12 +56,14 @@ def verification(
     )
 
 
-def open_with(result: Outcome, *, touched: bool = False, wait: float = 1.0) -> Settlement:
+def open_with(
+    result: Outcome, *, touched: bool = False, wait: float = 1.0, counted: bool = True
+) -> Settlement:
     return Settlement(
         state=State.LIVE,
         outcome=result,
         touched=touched,
-        counted=True,
+        counted=counted,
         next_try_at=NOW + timedelta(seconds=wait),
     )
 
@@ -103,7 +106,14 @@ def test_a_404_is_never_settled_by_the_delete_alone() -> None:
 def test_what_proves_neither_leaves_the_response_open_and_is_tried_again(
     kind: AnswerKind, status: int | None, result: Outcome, touched: bool
 ) -> None:
-    assert after_delete(kind, status=status) == open_with(result, touched=touched)
+    counted = kind is not AnswerKind.THROTTLED
+    assert after_delete(kind, status=status) == open_with(result, touched=touched, counted=counted)
+
+
+def test_what_the_account_is_refused_for_its_haste_puts_no_response_off() -> None:
+    for failures in (0, 4):
+        told = after_delete(AnswerKind.THROTTLED, replace(FRESH, failures=failures), status=429)
+        assert told == open_with(Outcome.FAILING, wait=2.0**failures, counted=False)
 
 
 def test_every_answer_doubles_the_wait_before_the_next_try() -> None:
@@ -113,9 +123,9 @@ def test_every_answer_doubles_the_wait_before_the_next_try() -> None:
 
 def test_a_provider_that_says_when_to_come_back_is_obeyed() -> None:
     told = after_delete(AnswerKind.THROTTLED, status=429, retry_after=timedelta(seconds=90))
-    assert told == open_with(Outcome.FAILING, wait=90.0)
+    assert told == open_with(Outcome.FAILING, wait=90.0, counted=False)
     at_once = after_delete(AnswerKind.THROTTLED, status=429, retry_after=timedelta(0))
-    assert at_once == open_with(Outcome.FAILING)
+    assert at_once == open_with(Outcome.FAILING, counted=False)
 
 
 def test_an_id_that_the_provider_will_not_take_is_set_aside_for_a_person() -> None:
@@ -129,9 +139,16 @@ def test_what_is_wrong_with_the_account_stops_it_and_charges_the_response_nothin
     kind: AnswerKind, breaker: Breaker
 ) -> None:
     stopped = Settlement(state=State.LIVE, stop=breaker)
-    assert after_delete(kind, status=401) == stopped
+    assert after_delete(kind, status=405) == stopped
     assert absence(Answer(kind=kind)) == stopped
     assert verification(kind) == Settlement(state=State.VERIFYING, verify_at=NOW, stop=breaker)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 501])
+def test_a_stop_that_may_follow_the_deed_is_remembered(status: int) -> None:
+    assert after_delete(AnswerKind.MISCONFIGURED, status=status) == Settlement(
+        state=State.LIVE, touched=True, stop=Breaker.CONFIGURATION
+    )
 
 
 def test_what_was_never_sent_changes_nothing() -> None:
@@ -211,10 +228,24 @@ def test_a_404_verifies_nothing_when_this_key_could_not_know(facts: Facts) -> No
     )
 
 
+def test_another_key_of_the_account_verifies_between_controls_if_it_sees_the_kind() -> None:
+    other = replace(SAID_YES, yes_here=False, yes_same_account=True)
+    assert verification(facts=other, bracketed=True).verified
+    for facts, bracketed in (
+        (other, False),
+        (replace(other, label_set_seen=False), True),
+        (replace(other, get_seen=False), True),
+        (replace(other, yes_same_account=False), True),
+    ):
+        assert verification(facts=facts, bracketed=bracketed).state is State.VERIFYING
+
+
 def test_an_undecided_verification_changes_nothing_and_is_tried_again() -> None:
     for kind in set(AnswerKind) - {AnswerKind.ABSENT, AnswerKind.PRESENT} - STOPS.keys():
         assert verification(kind, bracketed=True) == Settlement(
-            state=State.VERIFYING, counted=True, verify_at=NOW + timedelta(seconds=1)
+            state=State.VERIFYING,
+            counted=kind is not AnswerKind.THROTTLED,
+            verify_at=NOW + timedelta(seconds=1),
         )
 
 
@@ -268,6 +299,7 @@ UNTOUCHED = st.builds(
     label_set_seen=st.booleans(),
     yes_at=st.none(),
     yes_here=st.just(False),
+    yes_same_account=st.just(False),
     get_seen=st.booleans(),
 )
 JITTER = st.floats(0, 1, exclude_max=True)

@@ -1,6 +1,5 @@
 """A rate is kept in every window, never made up for, and found where nobody told it."""
 
-import heapq
 from itertools import pairwise
 
 import pytest
@@ -9,6 +8,8 @@ from hypothesis import strategies as st
 
 from sweeper.domain import pacing
 from sweeper.domain.pacing import Pacer
+from tests.support import limits
+from tests.support.limits import Behaviour
 
 RATES = st.floats(1 / 60, 2000)
 STEPS = st.lists(
@@ -25,9 +26,9 @@ def slots_of(pacer: Pacer, steps: list[tuple[str, float]], start: float) -> list
         if what == "pause":
             pacer = pacing.paused(pacer, now + 2 * wait / pacer.rate)
         elif what == "slow":
-            pacer = pacing.throttled(pacer, now)
+            pacer = pacing.throttled(pacer, now, now - wait / pacer.rate)
         elif what == "raise":
-            pacer = pacing.recovered(pacer, now)
+            pacer = pacing.recovered(pacer, now, now - wait / pacer.rate)
         else:
             pacer, slot = pacing.reserve(pacer, now)
             assert slot >= now
@@ -114,20 +115,86 @@ def test_a_pause_holds_every_slot_and_a_shorter_one_does_not_end_it() -> None:
     assert pacing.reserve(pacer, 0.0)[1] == pytest.approx(60.0 + 1 / 9.9)
 
 
+def refused(pacer: Pacer, *times: float) -> Pacer:
+    """Refuse what was sent a moment before each of these times."""
+    for now in times:
+        pacer = pacing.throttled(pacer, now, now - 0.01)
+    return pacer
+
+
+def answered(pacer: Pacer, *times: float) -> Pacer:
+    for now in times:
+        pacer = pacing.recovered(pacer, now, now - 0.01)
+    return pacer
+
+
 def test_a_refusal_slows_down_by_a_tenth_once_a_second_at_most() -> None:
-    pacer = pacing.throttled(Pacer(rate=10.0), 5.0)
+    pacer = refused(Pacer(rate=10.0), 5.0)
     assert pacer.allowed == pytest.approx(0.9)
-    assert pacing.throttled(pacer, 5.9) is pacer
-    assert pacing.throttled(pacer, 6.0).allowed == pytest.approx(0.81)
+    assert refused(answered(pacer, 5.5), 5.9).allowed == pytest.approx(0.9, abs=0.001)
+    assert refused(answered(pacer, 5.5), 6.0).allowed == pytest.approx(0.81, abs=0.001)
+
+
+def test_what_was_sent_before_a_refusal_was_known_tells_nothing_new() -> None:
+    pacer = refused(Pacer(rate=10.0), 5.0)
+    assert pacing.throttled(pacer, 9.0, 4.99) is pacer
+    assert pacing.recovered(pacer, 5.2, 4.99).barred
+    assert not pacing.recovered(pacer, 5.2, 5.0).barred
+
+
+def test_while_nothing_but_refusals_comes_single_requests_ask_ever_more_seldom() -> None:
+    pacer, now, waits = refused(Pacer(rate=100.0), 5.0), 5.0, []
+    for _ in range(25):
+        pacer, slot = pacing.reserve(pacer, now)
+        pacer, second = pacing.reserve(pacer, now)
+        waits.append(second - slot)
+        now = slot + 0.2
+        pacer = pacing.throttled(pacer, now, slot)
+    assert waits[:4] == pytest.approx([1 / 89.1, 1.0, 1.25, 1.5625])
+    assert waits[-1] == 60.0
+    assert pacer.allowed == pytest.approx(0.9)
+
+
+def test_the_first_answer_after_refusals_lets_the_account_work_again_at_once() -> None:
+    pacer = refused(Pacer(rate=100.0), *range(5, 2000, 10))
+    assert pacer.opens_at(2000.0) == pytest.approx(2055)
+    pacer, slot = pacing.reserve(pacer, 2055.0)
+    assert pacer.opens_at(slot) == pytest.approx(2115)
+    pacer = answered(pacer, slot + 0.02)
+    assert pacer.opens_at(slot + 0.02) == slot + 0.02
+    pacer, _ = pacing.reserve(pacer, slot + 0.02)
+    assert 1 / 99 < pacer.opens_at(slot) - slot - 0.02 < 1 / 89
 
 
 def test_answers_and_time_give_the_rate_back_and_no_more() -> None:
     whole = Pacer(rate=10.0)
-    assert pacing.recovered(whole, 5.0) is whole
-    slowed = pacing.throttled(whole, 5.0)
-    assert slowed.allowed < pacing.recovered(slowed, 6.0).allowed < 0.901
-    assert pacing.recovered(slowed, 5.0).allowed == slowed.allowed
-    assert pacing.recovered(slowed, 2000.0).allowed == 1.0
+    assert answered(whole, 5.0) is whole
+    slowed = refused(whole, 5.0)
+    assert slowed.allowed < answered(slowed, 6.0).allowed < 0.91
+    assert answered(slowed, 5.0).allowed == slowed.allowed
+    assert answered(slowed, *range(6, 500)).allowed == 1.0
+
+
+@pytest.mark.parametrize("apart,seconds", [(0.01, 200), (1.0, 200), (6.0, 1200), (600.0, 3600)])
+def test_the_way_back_takes_200_seconds_and_200_answers_but_an_hour_at_most(
+    apart: float, seconds: float
+) -> None:
+    """So many seconds after a refusal the rate is where it was, and not much sooner."""
+    pacer, now = refused(Pacer(rate=100.0, allowed=0.5, ceiling=0.5), 0.0), 0.0
+    assert pacer.allowed == pytest.approx(0.45)
+    while now < seconds - apart / 2:
+        now += apart
+        pacer = answered(pacer, now)
+        if now < seconds / 2:
+            assert pacer.allowed < 0.495
+    assert pacer.allowed == pytest.approx(0.5, abs=0.001)
+
+
+def test_the_rate_is_never_lowered_by_an_answer_that_is_none_of_a_refusal() -> None:
+    pacer = refused(Pacer(rate=100.0), 1.0)
+    for now in range(2, 300):
+        before, pacer = pacer, answered(pacer, float(now))
+        assert pacer.allowed >= before.allowed
 
 
 @given(
@@ -138,10 +205,11 @@ def test_the_rate_stays_between_one_a_minute_and_what_is_configured(
     rate: float, events: list[tuple[bool, float]]
 ) -> None:
     pacer, now = Pacer(rate=rate), 0.0
-    for refused, wait in events:
+    for was_refused, wait in events:
         now += wait
-        pacer = pacing.throttled(pacer, now) if refused else pacing.recovered(pacer, now)
+        pacer = refused(pacer, now) if was_refused else answered(pacer, now)
         assert min(rate, 1 / 60) * 0.999 <= pacer.allowed * rate <= rate
+        assert 1 / rate <= pacer.spacing <= max(1 / rate, 60) / 0.989
 
 
 @given(rate=RATES, now=st.floats(0, 1000), seconds=st.floats(0, 100), pause=st.floats(0, 200))
@@ -166,77 +234,12 @@ def test_a_rate_that_is_none_is_refused(rate: float) -> None:
         Pacer(rate=rate)
 
 
-class Server:
-    """A provider that enforces its limit exactly, with room for a few requests at once."""
-
-    def __init__(self, *, limit: float, burst: int) -> None:
-        self.limit = limit
-        self.tolerance = (burst - 1) / limit + 1e-9
-        self.full_until = 0.0
-
-    def takes(self, now: float) -> bool:
-        if self.full_until - now > self.tolerance:
-            return False
-        self.full_until = max(self.full_until, now) + 1 / self.limit
-        return True
-
-
-def play(
-    pacer: Pacer, server: Server, *, start: float, end: float, latency: float
-) -> tuple[Pacer, list[tuple[float, bool]]]:
-    """Send in virtual time as fast as the pacer lets us; answers come `latency` later."""
-    answers: list[tuple[float, bool]] = []
-    sent: list[tuple[float, bool]] = []
-    now = start
-    while now < end:
-        pacer, now = pacing.reserve(pacer, now)
-        while answers and answers[0][0] <= now:
-            at, taken = heapq.heappop(answers)
-            pacer = pacing.recovered(pacer, at) if taken else pacing.throttled(pacer, at)
-        taken = server.takes(now)
-        sent.append((now, taken))
-        heapq.heappush(answers, (now + latency, taken))
-    return pacer, sent
-
-
-def shares(sent: list[tuple[float, bool]], limit: float, seconds: float) -> tuple[float, float]:
-    taken = sum(was for _, was in sent)
-    return taken / (limit * seconds), 1 - taken / len(sent)
-
-
-@pytest.mark.parametrize("burst", [2, 5])
-@pytest.mark.parametrize("latency", [0.05, 0.5])
-@pytest.mark.parametrize("rate", [2.0, 10.0, 100.0])
-def test_half_the_configured_rate_is_found_from_the_start(
-    rate: float, latency: float, burst: int
-) -> None:
-    server = Server(limit=rate / 2, burst=burst)
-    _, sent = play(Pacer(rate=rate), server, start=0.0, end=600.0, latency=latency)
-    used, refused = shares(sent, rate / 2, 600)
-    assert used >= 0.95
-    assert refused <= 0.02
-
-
-def test_half_of_one_a_second_is_kept_once_it_is_found() -> None:
-    server = Server(limit=0.5, burst=2)
-    pacer, _ = play(Pacer(rate=1.0), server, start=0.0, end=60.0, latency=0.5)
-    _, sent = play(pacer, server, start=60.0, end=660.0, latency=0.5)
-    used, refused = shares(sent, 0.5, 600)
-    assert used >= 0.95
-    assert refused <= 0.02
-
-
-def test_a_storm_of_refusals_keeps_one_a_minute_and_passes() -> None:
-    class Refusing(Server):
-        def takes(self, now: float) -> bool:
-            return now >= 6 * 3600 and super().takes(now)
-
-    server = Refusing(limit=100.0, burst=5)
-    pacer, sent = play(Pacer(rate=100.0), server, start=0.0, end=6 * 3600.0, latency=0.1)
-    moments = [at for at, _ in sent]
-    assert len(sent) < 2500
-    assert max(later - earlier for earlier, later in pairwise(moments)) < 61
-    assert all(later - earlier > 60 for earlier, later in pairwise(moments) if earlier > 600)
-    # Ten minutes after it the account is back at work.
-    pacer, _ = play(pacer, server, start=moments[-1], end=6 * 3600.0 + 600, latency=0.1)
-    assert pacer.allowed > 0.95
+@pytest.mark.parametrize("kind", ["bucket without room", "bucket of five", "any ten seconds"])
+@pytest.mark.parametrize("guides", [False, True])
+def test_half_the_configured_rate_is_found_and_kept(kind: str, *, guides: bool) -> None:
+    limit = limits.KINDS[kind](2.0)
+    played = limits.play(
+        Pacer(rate=4.0), limit, until=1800, behaviour=Behaviour(latency=0.5, guides=guides)
+    )
+    assert played.used(2.0, 600, 1800) >= 0.95
+    assert played.refused(600, 1800) <= 0.02

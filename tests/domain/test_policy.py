@@ -68,6 +68,12 @@ def test_no_match_given_is_everything() -> None:
     assert policy.matches(Match(), "any", {"app": "x"})
 
 
+def test_labels_that_cannot_be_read_match_nothing() -> None:
+    everything = replace(SUPPORT, match=Match())
+    assert policy.deciding([everything], "any", None) is None
+    assert policy.deciding([everything], "any", {}) is everything
+
+
 def test_an_empty_list_matches_nothing() -> None:
     assert not policy.matches(Match(accounts=frozenset()), "main", {})
     assert not policy.matches(Match(labels={"app": frozenset()}), "main", {"app": "x"})

@@ -103,6 +103,22 @@ class TestAQueue:
         assert queue.take(9, 0, read) == []
         assert queue.is_drained(0, read)
 
+    def test_what_a_transaction_did_that_was_not_kept_is_undone(self) -> None:
+        read = Shelf(leaf(1, 10), leaf(2, 20), leaf(3, 30))
+        queue = Queue([cut(most=2)])
+        queue.returned(9, 1, 5)
+        queue.begin()
+        queue.freed([Parent(7, "resp_7", 15, 1, None, 0, eligible=True)])
+        first = [one.pk for one in queue.take(3, 8, read)]
+        queue.claimed(first)
+        assert first == [9, 1, 7]
+        queue.begin()
+        assert [one.pk for one in queue.take(9, 8, read)] == [9, 1, 2]
+        queue.claimed([1, 2])
+        queue.keep()
+        queue.begin()
+        assert queue.take(9, 8, read) == []
+
     def test_pages_are_read_to_their_end(self) -> None:
         read = Shelf(
             *(leaf(pk, pk) for pk in range(1, 1000)), *(leaf(pk, 1000) for pk in range(1000, 1200))

@@ -3,20 +3,27 @@
 import asyncio
 import socket
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from sweeper import errors
 from sweeper.config.settings import Account as AccountConfig
 from sweeper.domain import event
 from sweeper.domain.secret import Secret
 from sweeper.engine import opening, tenure
 from sweeper.engine.clock import Clock
-from sweeper.engine.deletion import Deletion
+from sweeper.engine.deletion import Deletion, Finished
 from sweeper.engine.planning import Planner
-from sweeper.ledger import leases, records, tables
+from sweeper.engine.recorder import Recorder
+from sweeper.engine.testimony import Witness
+from sweeper.ledger import claims, leases, outcomes, records, tables
 from sweeper.ledger.claims import Claim
 from sweeper.ledger.database import Database
+from sweeper.ledger.outcomes import Settled, Written
 from sweeper.sandbox.server import Sandbox
 from tests.support import registered, sweeping
 from tests.support.sweeping import DAY, Running, Site
@@ -239,3 +246,72 @@ async def test_a_worker_that_fails_cuts_no_other_request_short(
     assert ended.summary.stop_reason == "ledger"
     assert {site.states()[name] for name in others} == {("gone", "deleted")}
     assert site.states()[first] == ("claimed", None)
+
+
+async def test_a_machine_that_freezes_behind_the_look_at_its_lease_sends_nothing_past_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.store(1)
+    left = [300_000]
+
+    def check(*_given: object) -> int | None:
+        if not left:
+            return None
+        time.sleep(0.6)  # the machine stands still, and the lease does not
+        return left.pop()
+
+    monkeypatch.setattr(leases, "check", check)
+    await site.sweep()
+    first, second = registered.rows(site.db, tables.attempts)
+    assert (first["unsent"], second["unsent"]) == (1, 0)
+
+
+async def test_what_was_seen_is_written_though_putting_it_into_words_fails_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.store(6)
+    settled = Witness.settled
+    failed: list[Finished] = []
+
+    def fails_once(witness: Witness, finished: Finished) -> Settled:
+        if not failed:
+            failed.append(finished)
+            raise ValueError("nobody foresaw this")
+        return settled(witness, finished)
+
+    monkeypatch.setattr(Witness, "settled", fails_once)
+    ended = await site.sweep(site.account("main", verify=False))
+    assert ended.fault is not None
+    assert site.deleted()
+    assert {site.states()[name] for name in site.deleted()} == {("gone", "deleted")}
+
+
+async def test_a_yes_that_came_too_late_stays_late_when_the_word_of_its_commit_is_lost(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another sweeper has taken the claim back; then the answer to the commit is lost."""
+    site.store(1)
+    write, settle = Recorder._write, outcomes.settle
+    freed: list[bool] = []
+    lost: list[bool] = []
+
+    def taken_back(connection: sa.Connection, batch: Sequence[Settled], **given: Any) -> Written:
+        if batch and not freed:
+            freed.append(True)
+            assert claims.free(connection, 1) == 1
+        return settle(connection, batch, **given)
+
+    def loses_the_word(recorder: Recorder, work: Callable[[sa.Connection], object]) -> object:
+        done = write(recorder, work)
+        if freed and not lost:
+            lost.append(True)
+            raise errors.CommitUnknown("the connection was lost")
+        return done
+
+    monkeypatch.setattr(outcomes, "settle", taken_back)
+    monkeypatch.setattr(Recorder, "_write", loses_the_word)
+    ended = await site.sweep(site.account("main", verify=False), checked=False)
+    assert ended.summary.outcomes == {}
+    assert [one.late for one in site.told(event.ResponseSettled)] == [True]
+    assert len(site.records("deletion.late_outcome")) == 1
+    assert site.records("deletion.outcome") == []

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from sweeper.domain import event
 from sweeper.ledger import tables
@@ -32,23 +33,26 @@ class TestWhoseItIs:
         assert len(either.records("account.pinned")) == 1
 
     @pytest.mark.parametrize(
-        "rule",
+        "rule,breaker",
         [
-            {"status": 404, "body": {"detail": "Not Found"}},
-            {"status": 200, "body": {}},
-            {"status": 200, "headers": {"x-fireworks-account-id": "a b"}},
-            {"status": 500},
-            {"do": "close"},
+            ({"status": 404, "body": {"detail": "Not Found"}}, "configuration"),
+            ({"status": 200, "body": {}}, "configuration"),
+            ({"status": 200, "headers": {"x-fireworks-account-id": "a b"}}, "configuration"),
+            ({"status": 200, "html": "log in"}, "intercepted"),
+            ({"status": 500}, "unreachable"),
+            ({"status": 409}, "unreachable"),
+            ({"do": "close"}, "unreachable"),
         ],
     )
     async def test_nothing_is_asked_of_an_account_that_nobody_names(
-        self, site: Site, rule: dict[str, Any]
+        self, site: Site, rule: dict[str, Any], breaker: str
     ) -> None:
         site.store(3)
         site.fault(path="verifyApiKey", **rule)
         ended = await site.sweep()
         assert set(site.sandbox.journal.targets()) == {"/verifyApiKey"}
-        assert ended.summary.stop_reason == "account:main:unreachable"
+        assert ended.summary.stop_reason == f"account:main:{breaker}"
+        assert site.breakers() == [breaker]
         assert ended.summary.remaining_by_reason == {"stopped": 3}
         assert account_row(site)["identity"] is None
 
@@ -116,7 +120,7 @@ class TestWhetherItAnswers:
         rows = either.rows.values()
         assert {row["state"] for row in rows} == {"live"}
         assert {row["attempts"] + row["failures"] + row["touched"] for row in rows} == {0}
-        assert either.breakers() == []
+        assert either.breakers() == ["unreachable"]
 
     async def test_a_provider_that_is_busy_is_asked_again(self, site: Site) -> None:
         site.store(2)
@@ -186,7 +190,7 @@ class TestBreakers:
             stop(site, "credential")
             site.fault(do="close")
             await site.sweep(site.account("main", provider="openai"))
-            assert site.breakers() == ["credential"]
+            assert site.breakers() == ["credential", "unreachable"]
             assert account_row(site)["identity"] is None
 
     async def test_only_a_person_lifts_the_one_for_what_was_not_found(self, either: Site) -> None:
@@ -224,3 +228,40 @@ def stop(site: Site, breaker: str) -> None:
                 account_id=row["id"], breaker=breaker, opened_at=1, detail="before"
             )
         )
+
+
+class TestATripThatNobodyWroteDown:
+    """Too much was not found, and the breaker was not opened: the memory of it counts."""
+
+    async def test_after_a_crash_nothing_is_sent_and_it_is_told(self, either: Site) -> None:
+        either.store(1)
+        await either.sweep()
+        before = len(either.deleted())
+        either.store(6)
+        with either.db.write() as connection:
+            connection.execute(sa.update(tables.accounts).values(not_found_recent="AAAAA"))
+        ended = await either.sweep()
+        assert len(either.deleted()) == before
+        assert ended.summary.stop_reason == "account:main:not_found"
+        assert either.breakers() == ["not_found"]
+
+    async def test_beside_another_stop_it_is_told_when_that_is_lifted(self, site: Site) -> None:
+        account = site.account("main", max_in_flight=8)
+        site.store(1)
+        await site.sweep(account)
+        gone = [f"resp_gone{n}" for n in range(5)]
+        site.know(*gone, age=21 * DAY)
+        first, *_ = site.store(10)
+        for name in gone:
+            site.fault(method="DELETE", id=name, delay=0.4)
+        site.fault(method="DELETE", id=first, delay=0.1, status=401)
+        ended = await site.sweep(account)
+        assert ended.summary.stop_reason == "account:main:credential"
+        site.mend()
+        before = len(site.deleted())
+        with site.db.write() as connection:
+            connection.execute(sa.update(tables.responses).values(next_try_at=None))
+        ended = await site.sweep(account)
+        assert len(site.deleted()) == before
+        assert ended.summary.stop_reason == "account:main:not_found"
+        assert {site.states()[name] for name in gone} == {("live", "not_visible")}

@@ -79,6 +79,40 @@ class TestSlots:
         pace.throttled(timedelta(0))
         assert pace.rate == pytest.approx(before * 0.9)
 
+    async def test_refusals_close_together_are_told_once(self) -> None:
+        pace = Pace(Pacer(rate=100))
+        assert pace.throttled(None, took=0.01)
+        assert not pace.throttled(None, took=0.02)
+
+    async def test_a_pause_is_told_again_only_where_it_grows(self) -> None:
+        pace = Pace(Pacer(rate=100))
+        assert pace.throttled(timedelta(seconds=30), took=0.01)
+        assert not pace.throttled(timedelta(seconds=30), took=0.01)
+        assert pace.throttled(timedelta(seconds=60), took=0.01)
+
+    async def test_an_answer_wakes_who_waits_to_ask_whether_it_is_over(self) -> None:
+        pace = Pace(Pacer(rate=1000, barred=True, probing=60.0, refused_at=0.0))
+        assert await pace.slot()
+        waiting = asyncio.create_task(pace.slot())
+        await asyncio.sleep(0)
+        pace.recovered(took=0.01)
+        assert await asyncio.wait_for(waiting, 2)
+
+    async def test_who_gives_up_takes_no_slot_from_others(self) -> None:
+        pace = Pace(Pacer(rate=5))
+        assert await pace.slot()
+        assert await pace.slot(0.05) is False
+        began = time.monotonic()
+        assert await pace.slot()
+        assert time.monotonic() - began < 0.3
+
+    async def test_how_long_requests_have_waited_is_counted(self) -> None:
+        pace = Pace(Pacer(rate=10))
+        assert await pace.slot()
+        assert pace.waited == 0
+        assert await pace.slot()
+        assert 0.05 < pace.waited < 0.11
+
 
 class TestStop:
     async def test_it_wakes_everybody_at_once(self) -> None:
@@ -122,6 +156,14 @@ class TestWithin:
         pace = Pace(Pacer(rate=5))
         assert await pace.slot()
         waiting = asyncio.create_task(pace.slot(30))
+        await asyncio.sleep(0)
+        pace.throttled(timedelta(hours=1))
+        assert await asyncio.wait_for(waiting, 2) is False
+
+    async def test_who_waits_long_hears_at_once_that_it_will_be_too_long(self) -> None:
+        pace = Pace(Pacer(rate=1 / 60))
+        assert await pace.slot()
+        waiting = asyncio.create_task(pace.slot(120))
         await asyncio.sleep(0)
         pace.throttled(timedelta(hours=1))
         assert await asyncio.wait_for(waiting, 2) is False

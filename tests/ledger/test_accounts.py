@@ -209,6 +209,20 @@ def test_what_was_seen_at_the_account_before_proves_nothing_at_the_accepted_one(
     assert (row(database).get_seen_key, row(database, "other").get_seen_key) == (None, "k1")
 
 
+def test_what_was_missed_and_expected_before_counts_no_more_at_the_accepted_one(
+    database: Database,
+) -> None:
+    key = ensure(database, "main")["main"]
+    pin(database, "main")
+    missed = NotFound(recent="AAAA", expect_absent=100)
+    with database.write() as connection:
+        accounts.save_not_found(connection, key, missed)
+    pin(database, "main")
+    assert row(database).not_found == missed
+    pin(database, "main", reason="moved", pinned_account_id="umbrella")
+    assert row(database).not_found == NotFound()
+
+
 def test_closing_breakers_deletes_them_all_before_it_writes_a_record(database: Database) -> None:
     """The log's head is locked last, so that nobody waits in a circle for it."""
     ensure(database, "main")

@@ -455,6 +455,29 @@ def test_the_statements_walk_through_the_rows_that_are_given(sqlite_database: Da
     assert "SEARCH attempts USING PRIMARY KEY (response_pk=? AND number=?)" in held
 
 
+def test_postgresql_judges_what_is_wanted_once_though_it_knows_nothing_of_the_table(
+    postgresql_database: Database,
+) -> None:
+    """Never analysed, as after an import: by the index of the living it would read all of them."""
+    db = postgresql_database
+    admit(db, *(registration(f"resp_{n}") for n in range(3000)))
+    wanted = lent.wanted(db, *(f"resp_{n}" for n in range(200)))
+    agreed, plans = lent.terms(lent.account_id(db)), []
+
+    def explain(_c: Any, cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if statement.startswith("UPDATE responses"):
+            cursor.execute(f"EXPLAIN {statement}", values)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    sa.event.listen(db.engine, "before_cursor_execute", explain)
+    with db.write() as connection:
+        assert len(claims.take(connection, wanted, agreed)) == 200
+    (plan,) = plans
+    assert "ix_responses_live" not in plan
+    assert "Materialize" not in plan
+    assert "ix_responses_children" in plan
+
+
 def test_two_connections_that_want_the_same_claim_each_response_once(
     postgresql_database: Database,
 ) -> None:

@@ -1,22 +1,22 @@
 """Opening the ledger: its settings, its refusals, and rows that cross into it as one text."""
 
 import json
-import os
 import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from sweeper import errors
 from sweeper.ledger import database as ledger_database
-from sweeper.ledger import tables
+from sweeper.ledger import faults, tables
 from sweeper.ledger.database import Database
 from tests.support import postgres
 
@@ -127,11 +127,6 @@ def test_a_url_that_names_no_ledger_is_refused(url: str, why: str) -> None:
         ledger_database.open_database(url)
 
 
-def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(errors.LedgerError, match="does not exist"):
-        ledger_database.open_database(f"sqlite:///{tmp_path}/nowhere/ledger.db")
-
-
 @pytest.mark.parametrize(
     "message, hint",
     [
@@ -139,6 +134,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         ('relation "records" does not exist', "db upgrade"),
         ("database is locked", "another process"),
         ("database or disk is full", "free space"),
+        ("disk I/O error", "look at the disk"),
         ("file is not a database", "is no ledger"),
         ("attempt to write a readonly database", "read and write"),
         ("unable to open database file", "read and write"),
@@ -152,7 +148,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 )
 def test_the_hint_is_for_the_cause(message: str, hint: str) -> None:
     fault = sa.exc.OperationalError("SELECT 1", {}, Exception(message))
-    with pytest.raises(errors.LedgerError) as told, ledger_database._told():
+    with pytest.raises(errors.LedgerError) as told, faults.told():
         raise fault
     assert hint in (told.value.hint or "")
 
@@ -162,24 +158,6 @@ def test_a_postgresql_that_does_not_answer_is_told_with_what_to_look_at() -> Non
         with pytest.raises(errors.LedgerError) as told:
             ledger_database.open_database(f"postgresql://x@{place}/x")
         assert "host and port" in (told.value.hint or "")
-
-
-def test_a_folder_that_may_not_be_written_to_is_told_with_what_helps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(errors.LedgerError, match="cannot be written to") as told:
-        ledger_database.open_database(f"sqlite:///{tmp_path}/ledger.db")
-    assert "chown" in (told.value.hint or "")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_is_made_only_by_those_who_may(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    with pytest.raises(errors.LedgerError, match="there is no ledger at") as refused:
-        ledger_database.open_database(f"sqlite:///{path}", create=False)
-    assert refused.value.hint == "run: sweeper db upgrade"
-    assert not path.exists()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -194,33 +172,6 @@ def test_a_server_that_is_not_there_is_told_as_it_is(tmp_path: Path) -> None:
         ledger_database.open_database(f"postgresql://someone@/x?host={tmp_path}")
 
 
-MOUNTS = """\
-1 0 8:1 / / rw - ext4 /dev/sda1 rw
-2 1 0:40 / {share} rw,noatime shared:1 - {kind} server:/x rw
-3 1 0:41 / {share}/local\\040disk rw - xfs /dev/sdb rw
-"""
-
-
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
-def test_a_network_file_system_is_refused(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ledger_database, "file_system", lambda _: kind)
-    with pytest.raises(errors.LedgerError, match=rf"network file system \({kind}\)"):
-        ledger_database.open_database(f"sqlite:///{tmp_path}/ledger.db")
-
-
-def test_the_file_system_is_the_innermost_mount(tmp_path: Path) -> None:
-    share = tmp_path / "share"
-    (share / "local disk").mkdir(parents=True)
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(MOUNTS.format(share=share, kind="nfs4"))
-    assert ledger_database.file_system(tmp_path, mounts) == "ext4"
-    assert ledger_database.file_system(share, mounts) == "nfs4"
-    assert ledger_database.file_system(share / "local disk", mounts) == "xfs"
-    assert ledger_database.file_system(share, tmp_path / "none") == ""
-
-
 def test_closing_leaves_no_connection_open(database_url: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
@@ -229,6 +180,45 @@ def test_closing_leaves_no_connection_open(database_url: str) -> None:
             connection.execute(sa.select(1))
         db.close()
     assert "Connections in pool: 0" in db.engine.pool.status()
+
+
+@pytest.mark.parametrize("begun", ["before the end", "after it"])
+def test_a_connection_that_comes_back_after_the_end_is_closed(
+    database: Database, begun: str
+) -> None:
+    """As one is that a thread still reads with, while its daemon ends."""
+    inside, finish = threading.Event(), threading.Event()
+    used: list[Any] = []
+
+    def slow() -> None:
+        if begun == "after it":
+            finish.wait(10)
+        with database.read() as connection:
+            connection.execute(sa.select(1))
+            used.append(connection.connection.driver_connection)
+            inside.set()
+            finish.wait(10)
+
+    reader = threading.Thread(target=slow)
+    reader.start()
+    if begun == "before the end":
+        assert inside.wait(10)
+    database.close()
+    finish.set()
+    reader.join()
+    (connection,) = used
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        connection.execute("SELECT 1")
+
+
+def test_a_file_that_is_refused_is_not_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("nothing of the kind " * 100)
+    with pytest.raises(errors.LedgerError):
+        ledger_database.open_database(f"sqlite:///{path}")
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            assert descriptor.readlink() != path
 
 
 # Transactions
@@ -298,7 +288,7 @@ def test_a_missing_table_is_told_with_the_command_to_run(empty_url: str, opened:
 
     with pytest.raises(errors.LedgerError) as told:
         read()
-    assert told.value.hint == "run: sweeper db upgrade"
+    assert told.value.hint == faults.NO_LEDGER
 
 
 def test_a_ledger_kept_busy_is_told_as_such(

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 
 from sweeper import errors
 from sweeper.ledger import database as ledger_database
-from sweeper.ledger import schema, tables
+from sweeper.ledger import faults, schema, tables
 from sweeper.ledger.database import Database
 from tests.support import registered
 
@@ -162,7 +162,7 @@ def test_a_ledger_without_tables_is_refused_with_the_command_to_run(
 ) -> None:
     with pytest.raises(errors.SchemaMismatch, match="no tables yet") as refused:
         schema.check(opened(empty_url))
-    assert refused.value.hint == "run: sweeper db upgrade"
+    assert refused.value.hint == faults.NO_LEDGER
     assert refused.value.exit_code == 13
 
 
@@ -199,34 +199,6 @@ def test_a_ledger_of_the_first_version_keeps_all_it_knows(
     for table, rows in before.items():
         assert registered.rows(old, table) == rows
     assert registered.rows(old, tables.alarms) == []
-
-
-def test_a_fresh_file_upgrades_itself(tmp_path: Path, opened: Open) -> None:
-    db = opened(f"sqlite:///{tmp_path / 'new.db'}")
-    schema.ensure(db)
-    assert schema.current(db) == schema.newest()
-    schema.ensure(db)
-
-
-def test_a_file_with_other_tables_does_not_upgrade_itself(tmp_path: Path, opened: Open) -> None:
-    db = opened(f"sqlite:///{tmp_path / 'other.db'}")
-    with db.write() as connection:
-        connection.exec_driver_sql("CREATE TABLE theirs (x INTEGER)")
-    with pytest.raises(errors.SchemaMismatch):
-        schema.ensure(db)
-
-
-def test_an_empty_database_in_postgresql_does_not_upgrade_itself(
-    postgresql_server: Any, opened: Open
-) -> None:
-    postgresql_server.create("never_upgraded")
-    try:
-        db = opened(postgresql_server.url("never_upgraded"))
-        with pytest.raises(errors.SchemaMismatch, match="no tables yet"):
-            schema.ensure(db)
-        db.close()
-    finally:
-        postgresql_server.drop("never_upgraded")
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(

@@ -123,6 +123,15 @@ def test_the_largest_label_sets_are_looked_at_first(database: Database) -> None:
     assert newest_live(database, 1) == [("resp_b2", by_id(database)["resp_b2"]["label_set_id"])]
 
 
+def test_the_newest_living_ones_of_one_label_set_are_found(database: Database) -> None:
+    admit(database, *(registration(f"resp_{n}", age=DAY - n * HOUR) for n in range(5)))
+    admit(database, registration("resp_b", labels={"app": "b"}))
+    take(database, "resp_4")
+    with database.read() as connection:
+        found = sightings.newest_of(connection, sets(database)["{}"], 2)
+    assert [name for name, _ in found] == ["resp_3", "resp_2"]
+
+
 def absent(db: Database, most: int = 100) -> list[str]:
     with db.read() as connection:
         return list(sightings.absent_since_yes(connection, lent.account_id(db), most))

@@ -153,3 +153,24 @@ def test_one_that_was_interrupted_is_no_run_that_came_to_its_own_end(database: D
         assert sweeps.finished_between(connection, 0, 99) == [(10, 15)]
         (found,) = sweeps.latest(connection, finished=True, by_itself=True)
     assert found.id == "whole"
+
+
+def test_a_sweep_by_a_clock_that_is_behind_comes_after_all_that_were_begun_before(
+    database: Database,
+) -> None:
+    """It is the newest, and how it ended is what is told."""
+    with database.write() as connection:
+        sweeps.begin(connection, "before", now=NOW_US)
+        sweeps.begin(connection, "behind", now=NOW_US - 10**11)
+        sweeps.finish(
+            connection,
+            "behind",
+            complete=False,
+            stop_reason="clock",
+            summary=SUMMARY,
+            finished_at=NOW_US - 10**11 + 5,
+            now=NOW_US,
+        )
+    (newest,) = latest(database)
+    assert (newest.id, newest.stop_reason) == ("behind", "clock")
+    assert (newest.started_at, newest.finished_at) == (NOW_US + 1, NOW_US + 1)

@@ -60,3 +60,14 @@ def test_depth_counts_and_not_the_number_of_brackets() -> None:
     assert document.parsed(b'{"a":' + b"[" * 31 + b"]" * 31 + b"}") is not None
     assert document.parsed(json.dumps({"a": [{"b": []}] * 100}).encode()) is not None
     assert document.parsed(json.dumps({"a": '[{"\\' * 100}).encode()) is not None
+
+
+def test_what_was_closed_again_counts_no_more() -> None:
+    """Many stand beside one another, then one as deep as is allowed, or a step deeper."""
+    siblings = b"[]," * 40
+    for depth, is_read in ((30, True), (31, False)):
+        deep = b"[" * depth + b"]" * depth
+        body = b'{"a":[' + siblings + deep + b"]}"
+        assert (document.parsed(body) is not None) is is_read
+    after_a_closing = b'{"a":[[[]],' + b"[" * 31 + b"]" * 31 + b"]}"
+    assert document.parsed(after_a_closing) is None

@@ -32,6 +32,10 @@ def test_a_day_of_one_digit_and_a_year_of_two_are_read() -> None:
     assert headers.http_date("Sunday, 06-Nov-94 08:49:37 GMT") == datetime(
         1994, 11, 6, 8, 49, 37, tzinfo=UTC
     )
+    for short, year in (("69", 2069), ("70", 1970)):
+        told = headers.http_date(f"Sunday, 06-Nov-{short} 08:49:37 GMT")
+        assert told is not None
+        assert told.year == year
 
 
 @pytest.mark.parametrize(

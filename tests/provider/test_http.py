@@ -109,6 +109,15 @@ async def test_each_question_in_flight_has_its_own_connection_and_the_last_used_
         assert sorted(len(visit.questions) for visit in peer.visits) == [1, 1, 1, 4]
 
 
+async def test_no_connection_asks_for_deletions_and_looks() -> None:
+    async with talking(fixed(hostile.answer(404, b"{}"))) as (peer, client):
+        for _ in range(3):
+            await client.delete()
+            await client.get()
+        asked = [{question[:3] for question in visit.questions} for visit in peer.visits]
+        assert asked == [{b"DEL"}, {b"GET"}]
+
+
 async def test_a_connection_idle_for_too_long_is_closed_and_not_used_again() -> None:
     async with talking(fixed(FIRST), idle=timedelta(0)) as (peer, client):
         await client.delete()
@@ -145,6 +154,22 @@ async def test_an_unreachable_network_was_certainly_not_sent_to() -> None:
     url = "http://255.255.255.255:9"  # no connection can be made to a broadcast address
     with pytest.raises(httpx.ConnectError, match="unreachable"):
         await Client(url, http.Transport(url)).delete()
+
+
+async def test_without_tls_nothing_is_written_that_leaves_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with hostile.peer(hostile.silent) as peer:
+        # The same machine by an address that is not counted as one of its own.
+        elsewhere = ("::ffff:127.0.0.1", peer.port, 0, 0)
+        found = [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", elsewhere)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        url = f"http://localhost:{peer.port}"
+        client = Client(url, http.Transport(url))
+        with pytest.raises(httpx.ConnectError, match="dns"):
+            await client.delete()
+        await peer.until_all_gone()
+        assert [visit.reads for visit in peer.visits] == [[]]
 
 
 @pytest.mark.parametrize(
@@ -263,6 +288,26 @@ async def test_a_stray_answer_not_yet_read_from_the_socket_settles_nothing() -> 
         peer.visits[0].say(STRAY)  # the loop has had no turn to read it
         assert await body(await client.delete()) == b'{"message":"second"}'
         assert [len(visit.questions) for visit in peer.visits] == [1, 1]
+
+
+async def test_of_several_idle_connections_only_one_on_which_nothing_came_is_asked() -> None:
+    async def script(visit: Visit) -> None:
+        while await visit.question():
+            if len(visit.questions) > 1:
+                visit.say(SECOND)
+
+    async with talking(script) as (peer, client):
+        asking = {asyncio.create_task(client.delete()) for _ in range(3)}
+        while len(peer.questions) < 3:
+            peer.asked.clear()
+            await peer.asked.wait()
+        for visit in peer.visits:
+            visit.say(FIRST)  # the first one is idle first, and so is asked last
+            _, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        for visit in peer.visits[1:]:
+            visit.say(STRAY)
+        assert await body(await client.delete()) == b'{"message":"second"}'
+        assert [len(visit.questions) for visit in peer.visits] == [2, 1, 1]
 
 
 async def test_a_connection_that_the_server_ended_meanwhile_is_not_written_to() -> None:

@@ -1,4 +1,4 @@
-"""The leave to write: asked for on a standing connection, and again where one had to be made."""
+"""The leave to write: asked before a connection is made, and whenever one stands ready."""
 
 from collections.abc import Awaitable, Callable
 
@@ -20,12 +20,12 @@ class Leave:
     def __init__(
         self,
         *,
-        granted: bool = True,
-        holds: bool = True,
+        granted: tuple[bool, ...] = (True,),
+        holds: tuple[bool, ...] = (True,),
         meanwhile: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._granted = granted
-        self._holds = holds
+        self._granted = iter(granted)
+        self._holds = iter(holds)
         self._meanwhile = meanwhile
         self.asked: list[str] = []
 
@@ -33,11 +33,11 @@ class Leave:
         self.asked.append("granted")
         if self._meanwhile is not None:
             await self._meanwhile()
-        return self._granted
+        return next(self._granted)
 
     def holds(self) -> bool:
         self.asked.append("holds")
-        return self._holds
+        return next(self._holds)
 
 
 async def once(visit: Visit) -> None:
@@ -52,13 +52,24 @@ def door(peer: Peer) -> Responses:
     return Responses(profile=FIREWORKS, base_url=peer.url, key=Secret("fw_canary"))
 
 
+async def test_without_leave_no_connection_is_made() -> None:
+    async with hostile.peer(once) as peer:
+        responses = door(peer)
+        leave = Leave(holds=(False,))
+        answer = await responses.delete("resp_1", leave)
+        assert (answer.kind, answer.was_withdrawn) == (AnswerKind.NOT_SENT, True)
+        assert leave.asked == ["holds"]
+        assert peer.visits == []
+        await responses.aclose()
+
+
 async def test_without_leave_nothing_is_written_and_it_was_no_failure() -> None:
     async with hostile.peer(once) as peer:
         responses = door(peer)
-        leave = Leave(granted=False)
+        leave = Leave(granted=(False,))
         answer = await responses.delete("resp_1", leave)
         assert (answer.kind, answer.was_withdrawn) == (AnswerKind.NOT_SENT, True)
-        assert leave.asked == ["granted"]
+        assert leave.asked == ["holds", "granted"]
         await responses.aclose()
         await peer.until_all_gone()
         assert peer.questions == []
@@ -74,13 +85,13 @@ async def test_leave_is_asked_for_when_the_connection_stands() -> None:
 
         leave = Leave(meanwhile=stands)
         assert (await responses.delete("resp_1", leave)).kind is AnswerKind.YES
-        assert leave.asked == ["granted"]
+        assert leave.asked == ["holds", "granted"]
         await responses.aclose()
 
 
-@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize("again", [True, False])
 async def test_what_closes_while_leave_is_waited_for_is_replaced_and_leave_asked_again(
-    *, holds: bool
+    *, again: bool
 ) -> None:
     async with hostile.peer(once) as peer:
         responses = door(peer)
@@ -89,11 +100,26 @@ async def test_what_closes_while_leave_is_waited_for_is_replaced_and_leave_asked
         async def closes() -> None:
             await peer.visits[0].close()
 
-        leave = Leave(holds=holds, meanwhile=closes)
+        leave = Leave(granted=(True, again), meanwhile=closes)
         answer = await responses.delete("resp_2", leave)
-        assert leave.asked == ["granted", "holds"]
-        assert answer.kind is (AnswerKind.YES if holds else AnswerKind.NOT_SENT)
-        assert answer.was_withdrawn is not holds
+        assert leave.asked == ["holds", "granted", "granted"]
+        assert answer.kind is (AnswerKind.YES if again else AnswerKind.NOT_SENT)
+        assert answer.was_withdrawn is not again
         await responses.aclose()
         await peer.until_all_gone()
-        assert len(peer.questions) == 1 + holds
+        assert len(peer.questions) == 1 + again
+
+
+async def test_a_server_that_closes_whatever_stands_is_not_written_to() -> None:
+    async with hostile.peer(once) as peer:
+        responses = door(peer)
+
+        async def closes() -> None:
+            await peer.visits[-1].close()
+
+        leave = Leave(granted=(True, True), meanwhile=closes)
+        answer = await responses.delete("resp_1", leave)
+        assert leave.asked == ["holds", "granted", "granted"]
+        assert (answer.kind, answer.was_withdrawn) == (AnswerKind.NOT_SENT, False)
+        await responses.aclose()
+        assert peer.questions == []

@@ -123,3 +123,28 @@ def test_of_a_success_to_a_get_nothing_after_the_head_is_told(status: int) -> No
 def test_a_reply_shows_nothing_of_what_came() -> None:
     told = Reader("DELETE").feed(hostile.answer(200, b'{"canary":1}', "X-Canary: canary"))
     assert "canary" not in repr(told).lower()
+
+
+def test_an_answer_is_too_large_however_it_comes() -> None:
+    head = b"HTTP/1.1 200 OK\r\n" + b"X: %b\r\n" % (b"a" * 125_000)
+    said = head + b"Content-Length: 9000\r\n\r\n" + b"b" * 9000
+    assert plain.read(said) is None
+    assert Reader("DELETE").feed(said) is Fault.TOO_LARGE
+
+
+def test_a_connection_that_is_told_twice_is_left_to_the_full_parser() -> None:
+    for last in ("keep-alive", "close"):
+        said = hostile.answer(200, b"{}", "Connection: close", f"Connection: {last}")
+        assert plain.read(said) is None
+        told = fully_parsed(said)
+        assert isinstance(told, Reply)
+        assert told.last
+    once = hostile.answer(200, b"{}", "X-A: b", "X-A: c", "Connection: keep-alive")
+    assert plain.read(once) == fully_parsed(once) is not None
+
+
+def test_what_follows_an_answer_ends_its_connection() -> None:
+    told = fully_parsed(hostile.answer() + b"HTTP/1.1 200 OK\r\n")
+    assert isinstance(told, Reply)
+    assert (told.status, told.last) == (200, True)
+    assert plain.read(hostile.answer() + b"H") is None

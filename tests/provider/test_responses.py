@@ -152,6 +152,17 @@ async def test_an_answer_tells_its_date_and_its_pause() -> None:
     assert answer.request_id == "r1"
 
 
+async def test_a_server_that_says_our_key_back_as_a_name_is_not_repeated() -> None:
+    for key in (CANARY, "k"):
+        named = [f"X-Request-Id: a{key}b", f"x-fireworks-account-id: {key}"]
+        script = hostile.answering_always(hostile.answer(200, b"{}", *named))
+        async with hostile.peer(script) as peer:
+            at = responses.Responses(profile=FIREWORKS, base_url=peer.url, key=Secret(key))
+            answer = await at.account()
+            await at.aclose()
+            assert (answer.request_id, answer.account_id) == (None, None)
+
+
 async def test_what_is_seen_of_a_response_the_list_and_the_account() -> None:
     named = "x-fireworks-account-id: acme"
     script = hostile.answering(

@@ -59,3 +59,18 @@ def test_a_system_without_authorities_is_told_so_at_the_start(
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: found)
     with pytest.raises(errors.ConfigurationError, match="no certificate authorities"):
         trust.system()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_authorities_that_nobody_can_read_are_told_as_such(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cert.pem"
+    file.write_text(text)
+    found = paths(file, tmp_path / "nowhere")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: found)
+    with pytest.raises(errors.ConfigurationError, match="cannot be read") as caught:
+        trust.system()
+    assert str(file) in str(caught.value.hint)

@@ -49,7 +49,7 @@ async def test_a_deleted_response_is_gone_and_a_second_deletion_finds_nothing(
     assert (deleted.status, deleted.json()) == (200, {"message": "Response deleted successfully"})
     for method in ("GET", "DELETE"):
         absent = await client.ask(method, f"{RESPONSES}/{response_id}")
-        assert (absent.status, absent.json()) == (404, {"detail": "Response not found"})
+        assert (absent.status, absent.json()["detail"]) == (404, "Response not found")
     assert [entry.carried_out for entry in sandbox.journal.deletes()] == [True, False]
     assert sandbox.kept() == frozenset()
 
@@ -62,7 +62,7 @@ async def test_a_conversation_goes_on_only_from_what_is_there(
     assert child.json()["previous_response_id"] == parent
     await client.ask("DELETE", f"{RESPONSES}/{parent}")
     orphan = await client.ask("POST", RESPONSES, {**ASKED, "previous_response_id": parent})
-    assert (orphan.status, orphan.json()) == (404, {"detail": "Previous response not found"})
+    assert (orphan.status, orphan.json()["detail"]) == (404, "Previous response not found")
     assert (await client.ask("GET", f"{RESPONSES}/{child.json()['id']}")).status == 200
 
 
@@ -185,7 +185,7 @@ async def test_no_key_and_a_wrong_key_differ(sandbox: Sandbox, method_target: st
         wrong = await client.ask(method, target, key="fw_wrong")
         basic = await client.ask(method, target, extra="Authorization: Basic eDp5\r\n")
     assert [answer.status for answer in (without, wrong, basic)] == [401, 403, 401]
-    assert without.json() == wrong.json() == {"error": "unauthorized"}
+    assert without.json()["error"] == wrong.json()["error"] == "unauthorized"
 
 
 async def test_a_key_taken_out_is_refused_from_then_on(sandbox: Sandbox, client: RawClient) -> None:
@@ -203,7 +203,7 @@ async def test_a_path_that_leads_nowhere_gets_the_routers_404(
     client: RawClient, target: str
 ) -> None:
     answer = await client.ask("DELETE", target)
-    assert (answer.status, answer.json()) == (404, {"detail": "Not Found"})
+    assert (answer.status, answer.json()["detail"]) == (404, "Not Found")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ async def test_a_wrong_method_is_named_as_such(
     client: RawClient, method: str, target: str, allowed: str
 ) -> None:
     answer = await client.ask(method, target)
-    assert (answer.status, answer.json()) == (405, {"detail": "Method Not Allowed"})
+    assert (answer.status, answer.json()["detail"]) == (405, "Method Not Allowed")
     assert answer.headers["allow"] == allowed
 
 
@@ -307,3 +307,44 @@ async def test_the_openai_shape_is_limited_too() -> None:
         answer = await client.ask("GET", "/v1/responses/resp_x")
     assert answer.status == 429
     check("openai_problem", answer.json())
+
+
+async def test_a_key_with_a_view_finds_nothing_else_of_its_account() -> None:
+    keys, views = {"all": "a", "part": "a"}, {"part": {"app": "desk"}}
+    async with Sandbox(keys=keys, views=views) as sandbox:
+        (seen,) = sandbox.seed(1, metadata={"app": "desk", "env": "prod"})
+        hidden = [*sandbox.seed(1, metadata={"app": "mail"}), *sandbox.seed(1)]
+        async with RawClient(sandbox.port, "part") as client:
+            for name in hidden:
+                for method in ("GET", "DELETE"):
+                    assert (await client.ask(method, f"{RESPONSES}/{name}")).status == 404
+                after = await client.ask("GET", f"{RESPONSES}?after={name}")
+                assert after.status == 400
+                wish = {**ASKED, "previous_response_id": name}
+                assert (await client.ask("POST", RESPONSES, wish)).status == 404
+            listed = (await client.ask("GET", RESPONSES)).json()
+            assert [one["id"] for one in listed["data"]] == [seen]
+            assert (await client.ask("DELETE", f"{RESPONSES}/{seen}")).status == 200
+        assert sandbox.kept() == frozenset(hidden)
+        async with RawClient(sandbox.port, "all") as client:
+            for name in hidden:
+                assert (await client.ask("DELETE", f"{RESPONSES}/{name}")).status == 200
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["DELETE /responses/resp_x", "GET /responses/resp_x", "GET /responses?after=resp_x",
+     "GET /responses?limit=0", "POST /responses", "PUT /responses", "DELETE /nowhere/resp_x"],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", Shape)
+@pytest.mark.parametrize("key", ["fw_known", "fw_wrong", None])
+async def test_every_refusal_holds_content_that_nobody_may_tell(
+    shape: Shape, asked: str, key: str | None
+) -> None:
+    method, path = asked.split(" ")
+    async with Sandbox(shape=shape, keys={"fw_known": "a"}) as sandbox:
+        target = f"{sandbox.base_url.removeprefix(sandbox.origin)}/v1{path}"
+        async with RawClient(sandbox.port, key) as client:
+            answer = await client.ask(method, target)
+    assert answer.status >= 400
+    assert CANARY_CONTENT in str(answer.json())

@@ -9,6 +9,7 @@ from sweeper.sandbox.clock import DateForm, http_date
 from sweeper.sandbox.faults import Fault
 from sweeper.sandbox.manners import Drip, Ending, Manner, RetryAfter
 from sweeper.sandbox.server import Sandbox
+from sweeper.sandbox.shapes import CANARY_CONTENT
 from tests.sandbox.rawclient import RawClient, Received
 
 YES = b'{"message":"Response deleted successfully"}'
@@ -40,9 +41,18 @@ async def test_a_wrong_answer_to_a_deletion_that_was_done(
     sandbox: Sandbox, client: RawClient
 ) -> None:
     answer = await answered(sandbox, client, status=504, carry_out=True)
-    assert (answer.status, answer.body) == (504, b"")
+    assert (answer.status, answer.json()) == (504, {"content": CANARY_CONTENT})
     assert sandbox.journal.deletes()[0].carried_out
     assert not sandbox.kept()
+
+
+@pytest.mark.parametrize("fault", [{"status": 204}, {"status": 503, "body": b""}])
+async def test_a_status_without_a_body_has_none(
+    sandbox: Sandbox, client: RawClient, fault: dict[str, Any]
+) -> None:
+    answer = await answered(sandbox, client, **fault)
+    assert (answer.status, answer.body) == (fault["status"], b"")
+    assert "content-type" not in answer.headers
 
 
 async def test_a_page_instead_of_json(sandbox: Sandbox, client: RawClient) -> None:
@@ -50,6 +60,7 @@ async def test_a_page_instead_of_json(sandbox: Sandbox, client: RawClient) -> No
     sandbox.faults.add(Fault.parse({"html": "Maintenance"}))
     answer = await client.ask("DELETE", "/inference/v1/responses/resp_x")
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert CANARY_CONTENT.encode() in answer.body
 
 
 async def test_a_lie_says_yes_and_keeps_the_response(sandbox: Sandbox, client: RawClient) -> None:

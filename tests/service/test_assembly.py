@@ -24,10 +24,15 @@ def loaded(rehearsal: Rehearsal) -> Config:
     return load.load(rehearsal.config, {})
 
 
-def test_a_fresh_ledger_is_made_with_its_schema(rehearsal: Rehearsal) -> None:
+def test_a_ledger_is_made_with_its_schema_by_who_says_so(rehearsal: Rehearsal) -> None:
     rehearsal.write(url=f"sqlite:///{rehearsal.folder}/fresh.db")
-    db = assembly.open_ledger(loaded(rehearsal))
-    db.close()
+    config = loaded(rehearsal)
+    with pytest.raises(errors.LedgerError, match="there is no ledger at"):
+        assembly.open_ledger(config)
+    assert not (rehearsal.folder / "fresh.db").exists()
+    for _ in range(2):
+        assembly.make_ledger(config)
+    assembly.open_ledger(config).close()
     assert (rehearsal.folder / "fresh.db").stat().st_mode & 0o777 == 0o600
 
 

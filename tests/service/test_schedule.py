@@ -164,6 +164,25 @@ async def test_before_it_has_begun_and_after_its_end_there_is_no_next_time() -> 
     bells.follow(QUARTERS)
 
 
+@pytest.mark.parametrize("rule", [Schedule(every=timedelta(seconds=1)), Schedule(cron="* * * * *")])
+async def test_a_clock_that_is_set_years_ahead_rings_once_and_at_once(rule: Schedule) -> None:
+    """All the moments that were passed over are not even looked at: there are 60 million."""
+    rung: asyncio.Queue[str] = asyncio.Queue()
+    bells = Bells(rung.put_nowait)
+    with time_machine.travel(NOON + minutes(1), tick=False) as clock:
+        bells.start(rule)
+        clock.shift(timedelta(days=700))
+        began = time.monotonic()
+        bells.heed_the_clock(datetime.now(UTC))
+        async with asyncio.timeout(10):
+            await rung.get()
+        assert time.monotonic() - began < 1
+        assert bells.next_at is not None
+        assert bells.next_at - datetime.now(UTC) <= minutes(1)
+    bells.stop()
+    assert rung.empty()
+
+
 @pytest.mark.parametrize("rule", [Schedule(every=timedelta(hours=1)), Schedule(cron="0 * * * *")])
 async def test_a_clock_that_was_set_back_puts_no_sweep_off(rule: Schedule) -> None:
     bells = Bells(lambda _why: None)
@@ -250,3 +269,13 @@ def test_a_schedule_that_stays_the_same_is_kept_once(database: Database) -> None
 def test_a_run_that_is_only_just_due_is_not_missed_yet(database: Database) -> None:
     keep(database, QUARTERS, NOON - minutes(1))
     assert schedule.missed(database, NOON - minutes(1), NOON + minutes(0.5)) is None
+
+
+def test_of_millions_of_runs_that_were_missed_the_last_fifty_thousand_are_counted(
+    sqlite_database: Database,
+) -> None:
+    keep(sqlite_database, Schedule(every=timedelta(seconds=1)), NOON - timedelta(days=700))
+    found = schedule.missed(sqlite_database, NOON - timedelta(days=700), NOON + minutes(1))
+    assert found is not None
+    assert 49_900 <= found.count <= 50_000
+    assert found.last == NOON

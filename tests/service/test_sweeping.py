@@ -102,3 +102,9 @@ async def test_a_rehearsal_needs_no_key_and_sends_nothing(rehearsal: Rehearsal) 
         )
     assert (ended.summary.planned, ended.summary.dry_run) == (3, True)
     assert rehearsal.requests() == 0
+
+
+async def test_who_cannot_read_keys_again_stops_at_a_refused_one(rehearsal: Rehearsal) -> None:
+    rehearsal.responses(1)
+    rehearsal.use_key("fw_no_such_key")
+    assert (await swept(rehearsal)).summary.stop_reason == "account:main:credential"

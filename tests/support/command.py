@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.support import canary
 
-written: list[str] = []
-"""Whatever commands wrote that were run from here: to be looked through for secrets."""
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +23,10 @@ class Result:
     code: int
     out: str
     err: str
+
+    def __post_init__(self) -> None:
+        canary.hear(self.out)
+        canary.hear(self.err)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -81,11 +84,14 @@ def end(child: subprocess.Popen[bytes], number: int = signal.SIGINT) -> Result:
     """Send the signal and collect what the process wrote."""
     with suppress(ProcessLookupError):
         child.send_signal(number)
+    return ended(child)
+
+
+def ended(child: subprocess.Popen[bytes]) -> Result:
+    """Wait for its end and collect what the process wrote."""
     out, err = child.communicate(timeout=60)
     return _result(child.returncode, out, err)
 
 
 def _result(code: int, out: bytes, err: bytes) -> Result:
-    told = Result(code=code, out=out.decode(), err=err.decode())
-    written.extend([told.out, told.err])
-    return told
+    return Result(code=code, out=out.decode(), err=err.decode())

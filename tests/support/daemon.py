@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support import command
+from tests.support import canary, command
 from tests.support.patience import wait_for
 
 Line = dict[str, Any]
@@ -74,7 +74,7 @@ class Daemon:
         assert self.child.stderr is not None
         for raw in self.child.stderr:
             text = raw.decode()
-            command.written.append(text)
+            canary.hear(text)
             try:
                 self.lines.append(json.loads(text))
             except ValueError:

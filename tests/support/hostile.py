@@ -8,6 +8,8 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from sweeper.sandbox.shapes import CANARY_CONTENT
+
 PATIENCE = 10.0
 END_OF_HEAD = b"\r\n\r\n"
 DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
@@ -151,8 +153,11 @@ def answer(
     media_type: str | None = "application/json",
     date: str | None = DATE,
 ) -> bytes:
-    """Put an ordinary answer together; further headers as whole lines."""
-    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}"]
+    """Put an ordinary answer together; further headers as whole lines.
+
+    It says something that must not be told where no client looks, since a yes has no room for it.
+    """
+    lines = [f"HTTP/1.1 {status} {CANARY_CONTENT}", f"Content-Length: {len(body)}"]
     if date is not None:
         lines.append(f"Date: {date}")
     if media_type is not None:

@@ -9,8 +9,8 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,25 +44,49 @@ class Server:
         return f"postgresql://{_USER}@/{name}?host={self.folder}"
 
     def create(self, name: str, *, template: str = "template0") -> None:
-        with self._admin() as connection:
+        with self.admin() as connection:
             copy = f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
             connection.execute(copy.encode())
 
     def drop(self, name: str) -> None:
-        with self._admin() as connection:
+        with self.admin() as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
 
     @contextmanager
-    def _admin(self) -> Iterator[psycopg.Connection]:
+    def admin(self, name: str = "postgres") -> Iterator[psycopg.Connection]:
+        """A connection beside all others, each statement a transaction."""
         with psycopg.connect(
-            host=str(self.folder), user=_USER, dbname="postgres", autocommit=True
+            host=str(self.folder), user=_USER, dbname=name, autocommit=True
         ) as connection:
             yield connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A server of somebody's own, that can be struck down and started again."""
+
+    server: Server
+    _serve: Callable[[], AbstractContextManager[None]]
+    _serving: ExitStack
+
+    def start(self) -> None:
+        self._serving.enter_context(self._serve())
+
+    def crash(self) -> None:
+        """End it as `pg_ctl stop -m immediate` does: every connection breaks, nothing is saved."""
+        self._serving.close()
 
 
 @contextmanager
 def running() -> Iterator[Server]:
     """Run a server until the block ends; RuntimeError with its own words when it cannot start."""
+    with machine() as made:
+        yield made.server
+
+
+@contextmanager
+def machine() -> Iterator[Machine]:
+    """Run a server that may be crashed; it is gone when the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="sweeper-pg-", dir=_place()))
     try:
         account = _account()
@@ -75,9 +99,14 @@ def running() -> Iterator[Server]:
             os.chown(cluster, *account)
             cluster.chmod(0o755)
         _initialise(binaries, cluster, account)
-        with _serving(binaries, cluster, account) as process:
-            _wait(process, cluster)
-            yield Server(folder=cluster)
+        with ExitStack() as serving:
+            made = Machine(
+                server=Server(folder=cluster),
+                _serve=lambda: _serving(binaries, cluster, account),
+                _serving=serving,
+            )
+            made.start()
+            yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -155,9 +184,7 @@ def _initialise(binaries: Path, cluster: Path, account: tuple[int, int] | None) 
 
 
 @contextmanager
-def _serving(
-    binaries: Path, cluster: Path, account: tuple[int, int] | None
-) -> Iterator[subprocess.Popen[bytes]]:
+def _serving(binaries: Path, cluster: Path, account: tuple[int, int] | None) -> Iterator[None]:
     user, group = account or (None, None)
     prctl = ctypes.CDLL(None).prctl
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
@@ -176,7 +203,8 @@ def _serving(
             preexec_fn=lambda: prctl(_DIE_WITH_PARENT, signal.SIGQUIT),  # noqa: PLW1509 - one call
         )
     try:
-        yield process
+        _wait(process, cluster)
+        yield
     finally:
         process.send_signal(signal.SIGQUIT)  # what `pg_ctl stop -m immediate` sends
         process.wait(timeout=30)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+
 from sweeper.config.settings import Account as AccountConfig
 from sweeper.config.settings import Config, KeyPlace, KeySource, LogFormat, LogSettings
 from sweeper.domain import event
@@ -29,7 +31,7 @@ from sweeper.sandbox.faults import Fault
 from sweeper.sandbox.server import Sandbox
 from sweeper.service import assembly
 from sweeper.service.assembly import Workshop
-from tests.support import invariants, registered
+from tests.support import canary, invariants, registered
 
 DAY = timedelta(days=1)
 TWO_WEEKS = Policy(name="two weeks", delete_after=14 * DAY)
@@ -69,8 +71,19 @@ class Site:
     def __init__(self, db: Database, sandbox: Sandbox) -> None:
         self.db = db
         self.sandbox = sandbox
-        self.events: list[Event] = []
+        self.events = []
+        canary.watch_keys(sandbox.keys)
+        canary.watch_ledger(db.engine.url.render_as_string(hide_password=False))
         self.main = self.account("main")
+
+    @property
+    def events(self) -> list[Event]:
+        return self._events
+
+    @events.setter
+    def events(self, events: list[Event]) -> None:
+        canary.hear(events)
+        self._events = events
 
     def account(
         self, name: str, *, key: str | None = None, base_url: str | None = None, **given: Any
@@ -89,14 +102,22 @@ class Site:
             key_source=KeySource(place=KeyPlace.VARIABLE, name="KEY"),
             **(values | given),
         )
-        return config, Secret(key or self.sandbox.key)
+        chosen = key or self.sandbox.key
+        canary.watch(f"the key of {name}", chosen)
+        return config, Secret(chosen)
 
     def store(
-        self, count: int = 1, *, age: timedelta = 20 * DAY, at: str | None = None, **given: Any
+        self,
+        count: int = 1,
+        *,
+        age: timedelta = 20 * DAY,
+        at: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **given: Any,
     ) -> list[str]:
         """Let the provider store responses, and register them; `at` names another account there."""
-        ids = self.sandbox.seed(count, age=age, account=at)
-        self.know(*ids, age=age, **given)
+        ids = self.sandbox.seed(count, age=age, account=at, metadata=dict(labels or {}))
+        self.know(*ids, age=age, labels=labels, **given)
         return ids
 
     def know(
@@ -250,6 +271,15 @@ def _registration(
         subject=None,
         previous_response_id=None if previous is None else ResponseId(previous),
     )
+
+
+def hurry(db: Database) -> None:
+    """Let SQLite not wait for the disk: no test here takes the power away."""
+    if db.is_sqlite:
+        db.engine.dispose()
+        sa.event.listen(
+            db.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF").close()
+        )
 
 
 @asynccontextmanager

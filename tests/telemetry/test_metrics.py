@@ -22,6 +22,7 @@ NAMES = {
     "sweeper_last_finished_sweep_timestamp_seconds",
     "sweeper_last_complete_sweep_timestamp_seconds", "sweeper_next_sweep_timestamp_seconds",
     "sweeper_rate_limit_wait_seconds_total", "sweeper_breaker_open", "sweeper_held_responses",
+    "sweeper_kept_responses", "sweeper_oldest_kept_seconds",
     "sweeper_ledger_errors_total", "sweeper_records", "sweeper_build_info",
 }  # fmt: skip
 """What other programs rely on."""
@@ -64,6 +65,7 @@ def snapshot(**given: Any) -> Snapshot:
             "responses": {},
             "overdue": {},
             "breakers": set(),
+            "kept": {},
             "held": 0,
             "records": 1,
             "last_finished_sweep": None,
@@ -239,6 +241,19 @@ def test_what_stands_in_the_ledger_is_shown(metrics: Metrics) -> None:
     assert figures.figure(text, "sweeper_last_complete_sweep_timestamp_seconds") == 0
 
 
+def test_what_is_kept_at_a_stopped_account_is_shown_and_nothing_elsewhere(
+    metrics: Metrics,
+) -> None:
+    metrics.expect(["main", "other"], [])
+    metrics.show(snapshot(kept={"main": Overdue(count=3, oldest_seconds=90.5)}))
+
+    text = metrics.text()
+    assert figures.figure(text, "sweeper_kept_responses", account="main") == 3
+    assert figures.figure(text, "sweeper_oldest_kept_seconds", account="main") == 90.5
+    assert figures.figure(text, "sweeper_kept_responses", account="other") == 0
+    assert figures.figure(text, "sweeper_oldest_kept_seconds", account="other") == 0
+
+
 def test_what_is_over_is_no_longer_shown(metrics: Metrics) -> None:
     metrics.expect(["main"], [("main", "support")])
     late = {
@@ -265,7 +280,7 @@ def test_what_cannot_be_known_is_never_zero(metrics: Metrics) -> None:
     for text in (fresh, metrics.text()):
         for name in (
             "sweeper_responses", "sweeper_overdue_responses", "sweeper_oldest_overdue_seconds",
-            "sweeper_breaker_open",
+            "sweeper_breaker_open", "sweeper_kept_responses", "sweeper_oldest_kept_seconds",
         ):  # fmt: skip
             assert figures.series(text, name) == {}
         for name in (

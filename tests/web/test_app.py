@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -149,6 +149,10 @@ class _Broken:
         raise RuntimeError("secret")
 
     async def ready(self) -> Sequence[str]:
+        raise RuntimeError("secret")
+
+    @property
+    def stopped(self) -> Sequence[Mapping[str, object]]:
         raise RuntimeError("secret")
 
     async def metrics(self) -> bytes:

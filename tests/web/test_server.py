@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import pytest
@@ -121,6 +121,8 @@ async def test_it_ends_soon_though_the_ledger_keeps_a_probe_waiting(
 
         assert await _cancelled(task) < 1.9
     writer.close()
+    # Nothing may read a ledger that is closed.
+    await asyncio.to_thread(patience.wait_for, lambda: not _reads(), "end of what is being read")
 
 
 def _reads() -> bool:
@@ -133,6 +135,7 @@ class _Silent:
     behind_proxy = False
     role = "active"
     is_stalled = False
+    stopped: Sequence[Mapping[str, object]] = ()
 
     async def ready(self) -> Sequence[str]:
         await asyncio.Event().wait()

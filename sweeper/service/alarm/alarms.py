@@ -34,6 +34,36 @@ def tell_after_sweep(config: Config, db: Database, emit: Emit) -> None:
         asyncio.run(_within(AFTER_SWEEP, Alarms(config, db, emit).look_after_sweep()))
 
 
+def tell_that_none_runs(config: Config, emit: Emit, why: str) -> None:
+    """Tell that no sweep can run, without the ledger, which is what fails: once for each call.
+
+    For a minute at most, or until a signal comes; without an alarm command nothing is done.
+    """
+    if config.alarm is not None:
+        asyncio.run(_within(AFTER_SWEEP, _tell_without_ledger(config.alarm, emit, why)))
+
+
+async def _tell_without_ledger(command: Sequence[str], emit: Emit, why: str) -> None:
+    now = datetime.now(UTC)
+    found = list(trouble.missed_run(None, why))
+    for one in alarm.step({}, found, {Kind.MISSED_RUN}, now, most=AT_ONCE).to_tell:
+        await _is_heard(one, command, emit)
+
+
+async def _is_heard(one: Alarm, command: Sequence[str], emit: Emit) -> bool:
+    """Run the command, and say by an event what came of it."""
+    told = alarm.document(one, datetime.now(UTC))
+    wrong = await alarm_command.tell(
+        command, json.dumps(told).encode() + b"\n", environ=os.environ
+    )
+    named = {"alarm": one.id, "state": one.state.value, "summary": one.sentence}
+    if wrong is None:
+        emit(event.AlarmTold(**named))
+    else:
+        emit(event.AlarmUntold(**named, detail=wrong))
+    return wrong is None
+
+
 async def _within(seconds: float, looking: Coroutine[None, None, None]) -> None:
     """Give this up after some time, or on SIGINT or SIGTERM, which have no other effect."""
     loop = asyncio.get_running_loop()
@@ -105,13 +135,5 @@ class Alarms:
         return self._book.take(look, datetime.now(UTC))
 
     async def _tell(self, one: Alarm, command: Sequence[str]) -> None:
-        told = alarm.document(one, datetime.now(UTC))
-        wrong = await alarm_command.tell(
-            command, json.dumps(told).encode() + b"\n", environ=os.environ
-        )
-        named = {"alarm": one.id, "state": one.state.value, "summary": one.sentence}
-        if wrong is None:
-            self._emit(event.AlarmTold(**named))
-        else:
-            self._emit(event.AlarmUntold(**named, detail=wrong))
-        await asyncio.to_thread(self._book.settle, one, datetime.now(UTC), heard=wrong is None)
+        heard = await _is_heard(one, command, self._emit)
+        await asyncio.to_thread(self._book.settle, one, datetime.now(UTC), heard=heard)

@@ -1,7 +1,6 @@
 """Find in the ledger what somebody must be told of: stops, lateness, incidents, missed runs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -11,34 +10,24 @@ from sweeper.domain.alarm import Condition, Kind
 from sweeper.domain.schedule import Missed
 from sweeper.domain.summary import rfc3339
 from sweeper.engine import planning
-from sweeper.ledger import accounts, backlog, registrations, reports, residue, responses, sweeps
-from sweeper.ledger.accounts import OpenBreaker
+from sweeper.ledger import accounts, registrations, reports, responses, sweeps
 from sweeper.ledger.database import Database
 from sweeper.ledger.reports import Incident
 from sweeper.ledger.sweeps import SweepRow
 from sweeper.service import assembly, standing
-from sweeper.service.standing import Late
+from sweeper.service.standing import Late, Stopped
 
-_NO_TIME = timedelta(0)
 _WITHHELD: Final = {
     "guard": (
         "a guard refused the last sweep, begun at {began}: nothing was deleted where it refused",
-        "sweeper plan",
+        remedy.OF_REFUSAL,
     ),
     "clock": (
         "the last sweep, begun at {began}, did not trust the clock, and stopped deleting",
-        "mend the time service; sweeper doctor",
+        remedy.OF_DOUBT,
     ),
 }
 """What a sweep of which no account is to blame withheld, and what to do about it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """What is past its time at an account, and for how long the oldest has been."""
-
-    count: int
-    oldest: timedelta
 
 
 def found(config: Config, db: Database) -> Sequence[Condition]:
@@ -47,23 +36,21 @@ def found(config: Config, db: Database) -> Sequence[Condition]:
     with db.read() as connection:
         sets = responses.label_sets(connection)
         finished = sweeps.latest(connection, finished=True)
-        stops = [*accounts.open_breakers(connection), *standing.unreached(finished)]
+        # Nothing is sent to an account that is not configured; what is late there is told as such.
+        opened = [one for one in accounts.open_breakers(connection) if config.account(one.account)]
         incidents = reports.incidents(connection)
         waiting = registrations.waiting(connection)
         doubt = assembly.watch(config).doubt(connection) if waiting else None
-    if waiting and doubt is None and finished and finished[0].stop_reason == "clock":
+    withheld = [(row, why) for row in finished for why in standing.withheld(row)]
+    if waiting and doubt is None and any(why == "clock" for _, why in withheld):
         doubt = "the last sweep could not trust the clock"
     ruled, _ = planning.rule(sets, config.policies, now)
     conditions = [_late(one) for one in standing.late(db, ruled, now)]
     if doubt is not None:
         conditions.append(_unknown(waiting, doubt))
-    conditions.extend(_withheld(row) for row in finished if row.stop_reason in _WITHHELD)
+    conditions.extend(_withheld(row, why) for row, why in withheld)
     conditions.extend(_incident(one) for one in incidents)
-    for stop in stops:
-        # Nothing is sent to an account that is not configured; what is late there is told as such.
-        if config.account(stop.account) is not None:
-            kept = _kept(db, [one for one in ruled if one.row.account == stop.account], now)
-            conditions.append(_stopped(stop, kept))
+    conditions.extend(_stopped(one) for one in standing.stops(db, opened, ruled, now))
     return conditions
 
 
@@ -95,35 +82,29 @@ def missed_run(missed: Missed | None, failing: str | None) -> Iterator[Condition
     )
 
 
-def _stopped(stop: OpenBreaker, kept: Kept) -> Condition:
+def _stopped(stopped: Stopped) -> Condition:
+    stop, kept = stopped.by, stopped.kept
     name, detail = stop.breaker.value, display.escape(stop.detail)
-    left = ""
-    if kept.count:
-        left = (
-            f"; {wording.counted(kept.count)} kept past their time there,"
-            f" the oldest by {wording.length(kept.oldest)}"
-        )
     return Condition(
         id=f"{Kind.ACCOUNT_STOPPED}:{stop.account}:{name}",
         kind=Kind.ACCOUNT_STOPPED,
         summary=f"account {display.escape(stop.account)} is stopped ({name.replace('_', ' ')}):"
-        f" {detail}{left}",
+        f" {detail}{wording.kept(kept.count, kept.oldest)}",
         next=remedy.of_stop(display.escape(stop.account), stop.breaker),
         fields={
             "account": stop.account,
             "breaker": name,
             "detail": detail,
             "responses": kept.count,
-            "oldest_seconds": _seconds(kept.oldest) if kept.count else None,
+            "oldest_seconds": kept.oldest_seconds,
         },
     )
 
 
-def _withheld(row: SweepRow) -> Condition:
+def _withheld(row: SweepRow, reason: str) -> Condition:
     """A stop of everything: no account is named, and how long it has lasted is not counted."""
-    reason = row.stop_reason or ""
     summary, then = _WITHHELD[reason]
-    left = _left(row)
+    left = _left(row, reason)
     kept = f"; {wording.counted(left)} left" if left else ""
     return Condition(
         id=f"{Kind.ACCOUNT_STOPPED}:{reason}",
@@ -140,8 +121,14 @@ def _withheld(row: SweepRow) -> Condition:
     )
 
 
-def _left(row: SweepRow) -> int | None:
-    """How much was left that no hold keeps; None where the sweep could not count it."""
+def _left(row: SweepRow, reason: str) -> int | None:
+    """How much was left for this reason; None where the sweep could not count it.
+
+    Where the sweep did not count it apart it is all that is due and no hold keeps.
+    """
+    apart = row.kept_by(reason)
+    if apart is not None:
+        return apart
     remaining, held = (dict(row.summary or {}).get(name) for name in ("remaining", "held"))
     return remaining - held if isinstance(remaining, int) and isinstance(held, int) else None
 
@@ -189,20 +176,6 @@ def _incident(incident: Incident) -> Condition:
         fields={"account": incident.account, "responses": incident.count},
         opens=incident.readable > 0,
     )
-
-
-def _kept(db: Database, ruled: Sequence[planning.Ruled], now: datetime) -> Kept:
-    """How many live responses are past their time, and by how much the oldest is."""
-    count, oldest = 0, _NO_TIME
-    for one in ruled:
-        cut = backlog.Cut(one.row.id, moment.to_us(one.cutoff))
-        number = sum(backlog.due(db, cut, moment.to_us(now), lambda: False))
-        with db.read() as connection:
-            created_at = residue.oldest(connection, one.row.id) if number else None
-        if created_at is not None:
-            count += number
-            oldest = max(oldest, now - moment.from_us(created_at) - one.keep)
-    return Kept(count=count, oldest=oldest)
 
 
 def _seconds(length: timedelta) -> float:

@@ -174,6 +174,7 @@ class Daemon:
             try:
                 await rounds.take_in()
                 await rounds.look_for_lifted_stops()
+                await rounds.look_for_replaced_keys()
             except errors.LedgerReplaced:
                 raise
             except errors.LedgerError:

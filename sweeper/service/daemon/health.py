@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
 
 from sweeper import errors
@@ -36,7 +36,7 @@ class _Probed:
 
     stopped: Sequence[tuple[str, Breaker]]
     log_size: int
-    last_stop_reason: str | None
+    withheld: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +101,15 @@ class Health:
         """
         match self._vitals.role:
             case Role.STARTING | Role.STOPPING as role:
-                return [role.value, *_named(await self._ledger())]
+                found = await self._ledger()
+                return list(dict.fromkeys([role.value, *self._held_back(), *_named(found)]))
             case Role.STANDBY:
                 return _named(await self._ledger())
             case Role.ACTIVE:
                 own = list(self._own_reasons())
                 found, overdue = await asyncio.gather(self._ledger(), self._overdue())
                 if isinstance(found, errors.LedgerError):
-                    return [*own, *_named(found)]
+                    return list(dict.fromkeys([*own, *_named(found)]))
                 return [*own, *self._reasons(found), *overdue]
             case unforeseen:
                 assert_never(unforeseen)
@@ -137,7 +138,13 @@ class Health:
                 return False
             raise
 
+    def _held_back(self) -> Iterator[str]:
+        """What is to be written waits, whatever the ledger says to somebody who only looks."""
+        if not self._vitals.gate.is_open:
+            yield "ledger"
+
     def _own_reasons(self) -> Iterator[str]:
+        yield from self._held_back()
         if self._vitals.is_stalled:
             yield "sweep_stalled"
         if self._vitals.failing is not None:
@@ -149,9 +156,7 @@ class Health:
         for account, breaker in probed.stopped:
             if account in self._names:
                 yield f"account_stopped:{account}:{breaker.value}"
-        match probed.last_stop_reason:
-            case "guard" | "clock" as reason:
-                yield reason
+        yield from probed.withheld
 
     async def _overdue(self) -> Sequence[str]:
         try:
@@ -179,12 +184,22 @@ class Health:
             surveyed = await self._surveyed.value()
         except errors.LedgerError:
             return None
-        since = time.monotonic() - surveyed.at
-        older = {
-            policy: replace(late, oldest_seconds=late.oldest_seconds + since)
-            for policy, late in surveyed.snapshot.overdue.items()
-        }
-        return replace(surveyed.snapshot, overdue=older)
+        return _by_now(surveyed)
+
+    @property
+    def stopped(self) -> Sequence[Mapping[str, object]]:
+        """What stops configured accounts, and how much is past its time there.
+
+        By what is known right after somebody asked whether all is ready; nobody waits for it. The
+        numbers are None where they are not known.
+        """
+        probed, surveyed = self._probed.known, self._surveyed.known
+        kept = {} if surveyed is None else _by_now(surveyed).kept
+        return [
+            _named_stop(account, breaker, kept.get(account))
+            for account, breaker in (() if probed is None else probed.stopped)
+            if account in self._names
+        ]
 
     def _write(self) -> bool:
         try:
@@ -205,11 +220,10 @@ class Health:
         except errors.LedgerError:
             self._metrics.ledger_failed()
             raise
-        everything = [*stopped, *standing.unreached(finished)]
         return _Probed(
-            stopped=[(one.account, one.breaker) for one in everything],
+            stopped=[(one.account, one.breaker) for one in stopped],
             log_size=log_size,
-            last_stop_reason=finished[0].stop_reason if finished else None,
+            withheld=[why for row in finished for why in standing.withheld(row)],
         )
 
     def _survey(self) -> _Surveyed:
@@ -227,14 +241,12 @@ class Health:
         living: Counter[str] = Counter()
         for one in sets:
             living[one.account] += one.live_count
-        everything = [*stopped, *standing.unreached(finished)]
+        stops = standing.stops(self._db, stopped, ruled, now)
         snapshot = Snapshot(
             responses=_by_state(living, aside),
-            overdue={
-                one.policy: Overdue(count=one.count, oldest_seconds=one.oldest.total_seconds())
-                for one in late
-            },
-            breakers={(one.account, one.breaker) for one in everything},
+            overdue={one.policy: _overdue(one.count, one.oldest) for one in late},
+            breakers={(one.account, one.breaker) for one in stopped},
+            kept={one.by.account: _overdue(one.kept.count, one.kept.oldest) for one in stops},
             held=_held(finished),
             records=records,
             last_finished_sweep=_ended(finished),
@@ -254,6 +266,35 @@ def _by_state(
         counted[account, State.LIVE] = max(0, living.get(account, 0) - moving)
         counted.update({(account, state): count for state, count in others.items()})
     return counted
+
+
+def _overdue(count: int, oldest: timedelta) -> Overdue:
+    return Overdue(count=count, oldest_seconds=oldest.total_seconds())
+
+
+def _by_now(surveyed: _Surveyed) -> Snapshot:
+    """What was counted, with lengths of time as they are by now."""
+    seen, since = surveyed.snapshot, time.monotonic() - surveyed.at
+    return replace(seen, overdue=_older(seen.overdue, since), kept=_older(seen.kept, since))
+
+
+def _older(late: Mapping[str, Overdue], seconds: float) -> Mapping[str, Overdue]:
+    """The same a little later."""
+    return {
+        name: replace(one, oldest_seconds=one.oldest_seconds + seconds if one.count else 0.0)
+        for name, one in late.items()
+    }
+
+
+def _named_stop(account: str, breaker: Breaker, kept: Overdue | None) -> Mapping[str, object]:
+    count = None if kept is None else kept.count
+    oldest = round(kept.oldest_seconds, 3) if kept is not None and kept.count else None
+    return {
+        "account": account,
+        "breaker": breaker.value,
+        "kept": count,
+        "oldest_seconds": oldest,
+    }
 
 
 def _held(finished: Sequence[SweepRow]) -> int:

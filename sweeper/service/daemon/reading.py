@@ -45,12 +45,19 @@ class Reading(Generic[_T]):
             await self._wait()
         if self._fault is not None:
             raise self._fault
+        known = self.known
+        if known is None:
+            raise errors.LedgerError("the ledger did not answer in time")
+        return known
+
+    @property
+    def known(self) -> _T | None:
+        """The value for whoever does not wait; None where there is none, or it is too old."""
         is_good = not self.is_running or (
             self._costly and self._is_younger_than(_STALE * self._lasts)
         )
-        if self._read_at is None or self._value is None or not is_good:
-            raise errors.LedgerError("the ledger did not answer in time")
-        return self._value
+        is_there = self._fault is None and self._read_at is not None
+        return self._value if is_there and is_good else None
 
     @property
     def is_running(self) -> bool:

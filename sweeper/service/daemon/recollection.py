@@ -1,16 +1,21 @@
 """What the ledger remembers that a daemon goes by: sweeps, stops, next tries, missed runs."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sweeper.domain import moment
 from sweeper.domain.schedule import Missed
+from sweeper.engine import breaker
 from sweeper.ledger import accounts, responses, sweeps
 from sweeper.ledger.database import Database
 from sweeper.ledger.sweeps import SweepRow
 from sweeper.service import schedule
 
+SOONEST_LOOK: Final = timedelta(minutes=1)
+LATEST_LOOK: Final = timedelta(hours=1)
+"""Between these a daemon asks again whether a stopped account may go on, besides its schedule."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,6 +61,23 @@ def next_try(db: Database, after: int) -> datetime | None:
     with db.read() as connection:
         at = responses.next_moment(connection, after)
     return None if at is None else moment.from_us(at)
+
+
+def next_look(db: Database, names: Collection[str], now: datetime) -> datetime | None:
+    """When to ask whether a stopped account may go on again, where that may be without anybody.
+
+    After as long as it has been stopped by now, within bounds.
+    """
+    with db.read() as connection:
+        opened = accounts.open_breakers(connection)
+    stopped_for = [
+        now - moment.from_us(one.opened_at)
+        for one in opened
+        if one.breaker in breaker.PASSING and one.account in names
+    ]
+    if not stopped_for:
+        return None
+    return now + min(max(min(stopped_for), SOONEST_LOOK), LATEST_LOOK)
 
 
 def _is_interrupted(one: SweepRow) -> bool:

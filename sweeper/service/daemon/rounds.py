@@ -11,18 +11,20 @@ from sweeper import errors
 from sweeper.config.settings import Config
 from sweeper.domain import event, moment
 from sweeper.domain.event import Event
+from sweeper.domain.outcome import Breaker
 from sweeper.domain.schedule import Missed
 from sweeper.domain.secret import Secret
 from sweeper.engine.account import Emit, Measure
 from sweeper.engine.recorder import Recorder
 from sweeper.engine.sweep import Ended, Sweep
-from sweeper.ledger import schedules, schema, sweeps
+from sweeper.ledger import integrity, schedules, schema, sweeps
 from sweeper.ledger.database import Database
 from sweeper.service import assembly, schedule, sweeping
 from sweeper.service.assembly import Workshop
 from sweeper.service.daemon import recollection
 from sweeper.service.daemon.systemd import Notifier
 from sweeper.service.daemon.vitals import Vitals
+from sweeper.service.keyring import Keyring
 from sweeper.service.schedule import Bells
 
 _BUSY: Final = 5.0
@@ -34,8 +36,11 @@ _LONGEST_PAUSE: Final = timedelta(minutes=1)
 """The least time between two sweeps for retries, and what it grows to while they go on."""
 _TAKING_IN: Final = frozenset({"intake", "accounts", "guards"})
 """Sections by which files of the spool are taken in."""
-_LASTING: Final = (errors.LedgerReplaced, errors.SchemaMismatch)
+_LASTING: Final = (errors.LedgerReplaced, errors.LedgerDamaged, errors.SchemaMismatch)
 """Faults that no later sweep can mend."""
+_BY_KEY: Final = (Breaker.CREDENTIAL.value, Breaker.IDENTITY.value)
+"""Breakers that another key may lift."""
+_UNWRITTEN: Final = "the ledger does not take what the provider has answered"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,6 +72,7 @@ class Rounds:
     """Set whenever there may be something new to be told about."""
     _rung: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _keyring: Keyring = field(init=False)
     _shop: Workshop = field(init=False)
     _recorder: Recorder = field(init=False)
     _bells: Bells = field(init=False)
@@ -80,10 +86,17 @@ class Rounds:
     _untold: Missed | None = None
     _stopped: frozenset[tuple[str, str]] = frozenset()
     _lifted: set[tuple[str, str]] = field(default_factory=set)
+    _sweep_id: str | None = None
+    """The sweep of this round, once it has ended."""
+    _kept_back: bool = False
+    """Whether this sweep has answers that the ledger did not take: it ends as one that failed."""
 
     def __post_init__(self) -> None:
+        self._keyring = Keyring(environ=self.around.environ, redact=self.around.redact)
         self._shop = self._workshop(self.config)
-        self._recorder = Recorder(self.db, self.vitals.pulse)
+        self._recorder = Recorder(
+            self.db, self.vitals.pulse, gate=self.vitals.gate, emit=self.around.emit
+        )
         self._bells = Bells(self.ring)
 
     def ring(self, why: str) -> None:
@@ -139,6 +152,12 @@ class Rounds:
             self.ring("stop lifted")
         self._stopped = stopped
 
+    async def look_for_replaced_keys(self) -> None:
+        """Ring where another key stands in the place of one that stopped its account."""
+        names = {account for account, breaker in self._stopped if breaker in _BY_KEY}
+        if names and self._sweep is None and await self._keyring.notices(self.config, names):
+            self.ring("key replaced")
+
     async def missed_or_untold(self) -> Missed | None:
         """What is missed now, else what was caught up with since this was asked last."""
         still = await self.missed()
@@ -165,6 +184,7 @@ class Rounds:
 
     async def _begin(self) -> None:
         """Catch up with what should have run while nobody was there."""
+        await asyncio.to_thread(integrity.check_at_start, self.db)
         missed = await self.missed()
         now = _now()
         last = await asyncio.to_thread(recollection.last_sweeps, self.db)
@@ -208,6 +228,7 @@ class Rounds:
 
     async def _round(self) -> None:
         """One sweep; a fault that may pass rings again a little later."""
+        self._sweep_id = None
         try:
             await self.keep_schedule()
             self._tell_missed(await self.missed())
@@ -221,9 +242,8 @@ class Rounds:
     async def _swept(self) -> Ended:
         await asyncio.to_thread(schema.check, self.db)
         config, shop = self.config, replace(self._shop, emit=self._heard)
-        self._superseded = False
-        keys = await asyncio.to_thread(assembly.read_keys, config, self.around.environ)
-        self.around.redact(key for key in keys.values() if isinstance(key, Secret))
+        self._superseded = self._kept_back = False
+        keys = await self._keyring.read(config)
         bounds = assembly.scope(config)
         async with sweeping.prepared(shop, config, keys, bounds, self._recorder) as sweep:
             self._sweep, self._began, self._lifted = sweep, _now(), set()
@@ -240,9 +260,22 @@ class Rounds:
     def _heard(self, happened: Event) -> None:
         if isinstance(happened, event.BreakerClosed):
             self._lifted.add((happened.account, happened.breaker.value))
+        if isinstance(happened, event.OutcomeUnwritten):
+            # It may be kept for long: no end of the sweep would tell of it.
+            self.vitals.failing, self._kept_back = _UNWRITTEN, True
+            self.looked.set()
+        if isinstance(happened, event.ResponseSettled):
+            self._is_written()
         self.around.emit(happened)
 
+    def _is_written(self) -> None:
+        """What kept an earlier sweep from running is over, however long this one takes."""
+        if self.vitals.failing is not None and not self._kept_back:
+            self.vitals.failing = None
+            self.looked.set()
+
     async def _finished(self, ended: Ended) -> None:
+        self._sweep_id = ended.summary.sweep_id
         match ended.fault:
             case None:
                 pass
@@ -276,7 +309,11 @@ class Rounds:
     def _tell_failed(self, fault: errors.SweeperError, wait: float | None) -> None:
         self.around.emit(
             event.SweepFailed(
-                code=fault.code, detail=fault.message, hint=fault.hint, retry_seconds=wait
+                code=fault.code,
+                detail=fault.message,
+                hint=fault.hint,
+                retry_seconds=wait,
+                sweep_id=self._sweep_id,
             )
         )
 
@@ -288,11 +325,17 @@ class Rounds:
             )
 
     async def _ring_for_next_try(self, after: int, rest: timedelta) -> None:
-        """Ring at the earliest moment at which something is tried again or verified."""
+        """Ring at the earliest moment at which something is tried again or verified.
+
+        A stopped account that may be able to go on by itself is tried again too.
+        """
+        names = {str(account.name) for account in self.config.accounts}
         try:
-            at = await asyncio.to_thread(recollection.next_try, self.db, after)
+            again = await asyncio.to_thread(recollection.next_try, self.db, after)
+            look = await asyncio.to_thread(recollection.next_look, self.db, names, _now())
         except errors.LedgerError:
-            at, rest = _now(), _LONGEST_PAUSE  # nobody knows: then soon
+            again, look, rest = _now(), None, _LONGEST_PAUSE  # nobody knows: then soon
+        at = min((one for one in (again, look) if one is not None), default=None)
         self._bells.once(None if at is None else max(at, _now() + rest))
 
     def status(self, what: str) -> str:
@@ -302,8 +345,10 @@ class Rounds:
         return f"{what}; next sweep: {told}"
 
     def _workshop(self, config: Config) -> Workshop:
-        around = self.around
-        made = sweeping.workshop(config, self.db, around.emit, measure=around.measure)
+        around, reread = self.around, self._keyring.reread
+        made = sweeping.workshop(
+            config, self.db, around.emit, reread=reread, measure=around.measure
+        )
         return replace(made, waits=around.waits, pulse=self.vitals.pulse)
 
     async def keep_schedule(self) -> None:
@@ -311,7 +356,9 @@ class Rounds:
         if self._ended.is_set():
             return
         now, kept = moment.to_us(_now()), self.config.schedule
-        await self._recorder.write(lambda c: schedules.keep(c, kept, now=now), is_work=False)
+        await self._recorder.write(
+            lambda c: schedules.keep(c, kept, now=now), is_work=False, patience=0
+        )
 
 
 def _result(ended: Ended) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from sweeper.engine.gate import Gate
 from sweeper.engine.pulse import Pulse
 
 STALLED_AFTER: Final = 150.0
@@ -26,6 +27,8 @@ class Vitals:
     """Written by the daemon's loop alone, read by whoever asks how it is."""
 
     pulse: Pulse = field(default_factory=Pulse)
+    gate: Gate = field(default_factory=Gate)
+    """Shut as long as the ledger does not take what is to be written."""
     role: Role = Role.STARTING
     sweeping: bool = False
     next_sweep_at: datetime | None = None

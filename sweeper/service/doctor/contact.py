@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Final
 
 from sweeper import errors
 from sweeper.config import secret
@@ -13,6 +14,9 @@ from sweeper.ledger.database import Database
 from sweeper.service import stewardship
 from sweeper.service.doctor.findings import Check, Finding, fault, ok, warning
 from sweeper.service.stewardship import Checked
+
+_UNREACHED: Final = (Breaker.UNREACHABLE, Breaker.TLS)
+"""Breakers that say of the way to the provider what is wrong with it."""
 
 
 def key(account: Account, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -55,11 +59,11 @@ def account(
 
 
 def _reach(settings: Account, checked: Checked) -> Iterator[Finding]:
-    if checked.stopped is not None and checked.stopped.breaker is Breaker.UNREACHABLE:
+    if checked.stopped is not None and checked.stopped.breaker in _UNREACHED:
         yield fault(
             Check.REACH,
             f"{settings.base_url}: {checked.stopped.detail}",
-            remedy.of_stop(checked.account, Breaker.UNREACHABLE),
+            remedy.of_stop(checked.account, checked.stopped.breaker),
             checked.account,
         )
     elif checked.clock_off is not None:
@@ -92,22 +96,23 @@ def _clock(config: Config, checked: Checked) -> Iterator[Finding]:
 def _account(checked: Checked) -> Iterator[Finding]:
     name, stopped = checked.account, checked.stopped
     for breaker in checked.waits_for:
-        told = f"stopped ({breaker.value.replace('_', ' ')}) until a person decides"
+        still = "until a person decides" if breaker is Breaker.NOT_FOUND else "still"
+        told = f"stopped ({breaker.value.replace('_', ' ')}) {still}"
         yield fault(Check.ACCOUNT, told, remedy.of_stop(name, breaker), name)
     if stopped is not None:
-        if stopped.breaker is not Breaker.UNREACHABLE:
+        if stopped.breaker not in _UNREACHED:
             then = remedy.of_stop(name, stopped.breaker)
             yield fault(Check.ACCOUNT, stopped.detail, then, name)
         return
     if checked.result == "no_sight":
         yield warning(
             Check.ACCOUNT,
-            "this key has not seen any response yet, so no 404 is believed",
+            "this key saw no response just now, so no 404 is believed",
             f"register a response that is there; then sweeper account check {name}",
             name,
         )
     elif not checked.waits_for:
         whose = checked.provider_account_id
         belongs = "the key is accepted" if whose is None else f"the key belongs to {whose}"
-        reads = "" if checked.reads_by_id else "; it has not read a response by its id yet"
+        reads = "" if checked.reads_by_id else "; none was read by its id just now"
         yield ok(Check.ACCOUNT, belongs + reads, name)

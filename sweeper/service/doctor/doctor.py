@@ -36,7 +36,7 @@ def examine(
     yield from guarded(Check.CONFIGURATION, partial(_configuration, config))
     db: Database | None = None
     try:
-        db = assembly.open_ledger(config, create=False)
+        db = assembly.open_ledger(config)
     except errors.SchemaMismatch as error:
         yield fault(Check.SCHEMA, error.message, error.hint or _CHECK)
     except errors.SweeperError as error:

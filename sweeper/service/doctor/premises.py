@@ -74,12 +74,12 @@ def _ledger(path: Path) -> Iterator[Finding]:
         )
     if not _may(path, os.R_OK | os.W_OK):
         told = f"{path} cannot be read and written"
-        yield fault(Check.PERMISSIONS, told, f"run: chown {_user(os.geteuid())} {path}")
+        yield fault(Check.PERMISSIONS, told, _give_back(path, "u+rw"))
     if not _may(path.parent, _ALL):
         yield fault(
             Check.PERMISSIONS,
             f"nothing can be written in {path.parent}, where SQLite keeps its journal",
-            f"run: chown {_user(os.geteuid())} {path.parent}",
+            _give_back(path.parent, "u+rwx"),
         )
     if status.st_mode & stat.S_IWOTH:
         told = f"everybody may write to {path}, and so decide what is deleted"
@@ -88,6 +88,13 @@ def _ledger(path: Path) -> Iterator[Finding]:
         told = f"everybody may read {path}, which names responses and subjects"
         yield warning(Check.PERMISSIONS, told, f"run: chmod o-rwx {path}")
     yield from _open_folder(path.parent, "the ledger")
+
+
+def _give_back(path: Path, rights: str) -> str:
+    """What lets us at a file or folder: its mode where it is ours, else its owner."""
+    if path.stat().st_uid == os.geteuid():
+        return f"run: chmod {rights} {path}"
+    return f"run: chown {_user(os.geteuid())} {path}"
 
 
 def configuration(path: Path) -> Iterator[Finding]:

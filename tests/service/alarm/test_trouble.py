@@ -176,11 +176,26 @@ def test_each_breaker_of_an_account_is_an_alarm_of_its_own(database: Database) -
     assert (fields["responses"], fields["oldest_seconds"]) == (0, None)
 
 
-def test_an_account_that_nobody_could_reach_is_stopped(database: Database) -> None:
-    finish(database, "account:main:unreachable")
-    assert set(found(database)) == {"account_stopped:main:unreachable"}
-    finish(database, None)
-    assert found(database) == {}
+def test_a_guards_refusal_is_told_beside_what_stops_an_account(database: Database) -> None:
+    stop(database, "main", Breaker.PAYMENT)
+    stops = [
+        {"reason": "account:main:payment", "account": "main", "kept": 7},
+        {"reason": "guard", "account": "other", "kept": 5},
+        {"reason": "guard", "account": "third", "kept": 1},
+    ]
+    finish(database, "account:main:payment", remaining=13, held=0, stops=stops)
+    told = found(database, "main", "other", "third")
+    assert set(told) == {"account_stopped:main:payment", "account_stopped:guard"}
+    assert told["account_stopped:guard"].fields["responses"] == 6
+
+
+@pytest.mark.parametrize("stops", [None, 7, [7], [{}], [{"reason": 7, "kept": "x"}]])
+def test_a_summary_that_somebody_else_wrote_is_no_obstacle(
+    database: Database, stops: object
+) -> None:
+    finish(database, "guard", remaining=7, held=2, stops=stops)
+    (told,) = found(database).values()
+    assert told.fields["responses"] == 5
 
 
 def test_of_an_account_that_is_no_longer_configured_only_what_is_late_is_told(

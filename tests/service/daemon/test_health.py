@@ -207,18 +207,34 @@ class TestReady:
 
         assert await health.ready() == ["overdue:support"]
 
-    async def test_not_with_an_account_that_the_last_sweep_could_not_reach(
+    async def test_a_guards_refusal_is_named_beside_what_stops_an_account(
         self, health: Health, database: Database
     ) -> None:
-        ended(
-            database,
-            "s",
-            datetime.now(UTC),
-            complete=False,
-            stop_reason="account:main:unreachable",
-        )
+        stop(database, "main", Breaker.UNREACHABLE)
+        reasons = ["account:main:unreachable", "guard"]
+        stops = {"stops": [{"reason": one} for one in reasons]}
+        now = datetime.now(UTC)
+        ended(database, "s", now, complete=False, stop_reason=reasons[0], summary=stops)
 
-        assert await health.ready() == ["account_stopped:main:unreachable"]
+        assert await health.ready() == ["account_stopped:main:unreachable", "guard"]
+
+    async def test_what_stops_accounts_is_told_with_what_is_kept_there(
+        self, health: Health, database: Database
+    ) -> None:
+        register(database, "resp_1", "resp_2", age=timedelta(days=14, hours=6))
+        register(database, "resp_3", age=timedelta(hours=6))
+        register(database, "resp_4", age=timedelta(days=14, hours=9), account="elsewhere")
+        for name in ("main", "other", "elsewhere"):
+            stop(database, name, Breaker.PAYMENT)
+
+        assert health.stopped == []
+        await health.ready()
+
+        main, other = health.stopped
+        assert (main["account"], main["breaker"], main["kept"]) == ("main", "payment", 2)
+        assert main["oldest_seconds"] == pytest.approx(6 * 3600, abs=60)
+        nothing = {"kept": 0, "oldest_seconds": None}
+        assert other == {"account": "other", "breaker": "payment", **nothing}
 
     @pytest.mark.parametrize("stop_reason", ["clock", "guard"])
     async def test_not_with_a_clock_or_a_guard_that_kept_the_last_sweep_from_deleting(
@@ -340,6 +356,7 @@ class TestReady:
         finally:
             over.set()
             writer.join()
+        wait_for(lambda: not _reading(), "end of what is being read")
         db.close()
 
     async def test_not_when_what_is_late_cannot_be_known(
@@ -512,6 +529,7 @@ class TestFigures:
             began = time.monotonic()
             text = await health.metrics()
             assert time.monotonic() - began < 5
+        wait_for(lambda: not _reading(), "end of what is being read")
         db.close()
 
         assert figures.series(text, "sweeper_overdue_responses") == {}
