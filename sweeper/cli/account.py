@@ -141,22 +141,7 @@ def _told(
 ) -> None:
     from sweeper.domain import remedy, wording
 
-    fields = {
-        "account": checked.account,
-        "result": checked.result,
-        "provider_account_id": checked.provider_account_id,
-        "key_fingerprint": checked.key_fingerprint,
-        "reads_by_id": checked.reads_by_id,
-        "clock_off_seconds": None
-        if checked.clock_off is None
-        else round(checked.clock_off.total_seconds(), 3),
-        "clock_doubt": checked.clock_doubt,
-        "stopped": None if checked.stopped is None else checked.stopped.breaker.value,
-        "detail": None if checked.stopped is None else checked.stopped.detail,
-        "waits_for_reset": [one.value for one in checked.waits_for],
-        "kept": 0 if kept is None else kept.count,
-        "oldest_seconds": None if kept is None else kept.oldest_seconds,
-    }
+    fields = _fields(checked, kept)
     if lifted is not None:
         fields["lifted"] = lifted
     if as_json:
@@ -178,3 +163,22 @@ def _told(
         output.line(status.remedy(checked.account, breaker))
     if checked.clock_doubt is not None:
         output.line(f"next: {remedy.of_clock(is_dated=checked.clock_off is not None)}")
+
+
+def _fields(checked: "Checked", kept: "Kept | None") -> dict[str, object]:
+    return {
+        "account": checked.account,
+        "result": checked.result,
+        "provider_account_id": checked.provider_account_id,
+        "key_fingerprint": checked.key_fingerprint,
+        "reads_by_id": checked.reads_by_id,
+        "clock_off_seconds": None
+        if checked.clock_off is None
+        else round(checked.clock_off.total_seconds(), 3),
+        "clock_doubt": checked.clock_doubt,
+        "stopped": None if checked.stopped is None else checked.stopped.breaker.value,
+        "detail": None if checked.stopped is None else checked.stopped.detail,
+        "waits_for_reset": [one.value for one in checked.waits_for],
+        "kept": 0 if kept is None else kept.count,
+        "oldest_seconds": None if kept is None else kept.oldest_seconds,
+    }

@@ -57,6 +57,8 @@ def command(call: Call, *, as_json: bool) -> None:  # noqa: ARG001 - whoever tel
     configuration anew, wholly or not at all. What happens is told in the log, on stderr; --json is
     for a failure that ends it.
     """
+    import asyncio
+
     from sweeper.cli.voice import Voice
     from sweeper.service import assembly
     from sweeper.service.daemon.systemd import Notifier

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sweeper.domain.outcome import Breaker
+    from sweeper.errors import LedgerError
     from sweeper.ledger.sweeps import SweepRow
     from sweeper.service.spool.spool import Left
     from sweeper.service.standing import Status
@@ -24,8 +25,6 @@ _WITHHELD = {
     "clock": "CLOCK: the last sweep, begun at {}, did not trust the clock: nothing was deleted"
     " while it did not",
 }
-_MEND = {"guard": "sweeper plan", "clock": "mend the time service; sweeper doctor"}
-"""The next step after a sweep that was kept from deleting."""
 _DAEMON = {True: "sweeper run is at work", False: "no sweeper run is at work"}
 
 
@@ -35,9 +34,9 @@ _DAEMON = {True: "sweeper run is at work", False: "no sweeper run is at work"}
 def command(call: Call, *, as_json: bool) -> int:
     """Show what is late, stopped, open or set aside, and the last sweep.
 
-    Registered responses are admitted first. Exit code 0 when nothing is late, stopped, set aside,
-    kept from being admitted, left in the spool or rejected there, and no guard and no doubt about
-    the clock kept the last sweep from deleting; 3 otherwise.
+    Registered responses are admitted first. Exit code 0 when the ledger can be written to, nothing
+    is late, stopped, set aside, kept from being admitted, left in the spool or rejected there, and
+    no guard and no doubt about the clock kept the last sweep from deleting; 3 otherwise.
     """
     from sweeper.service import standing
 
@@ -55,6 +54,7 @@ def _fields(found: "Status") -> dict[str, object]:
     return {
         "ok": found.ok,
         "now": output.instant(found.now),
+        "ledger": _ledger(found),
         "due": found.due,
         "late": [
             {
@@ -92,6 +92,15 @@ def _fields(found: "Status") -> dict[str, object]:
     }
 
 
+def _ledger(found: "Status") -> dict[str, object] | None:
+    fault = found.unwritable
+    return None if fault is None else {"detail": fault.message, "next": _mended(fault)}
+
+
+def _mended(fault: "LedgerError") -> str:
+    return fault.hint or "sweeper doctor"
+
+
 def _spool(found: "Status") -> dict[str, object] | None:
     if found.spool is None:
         return None
@@ -114,8 +123,12 @@ def _sweep(row: "SweepRow | None") -> dict[str, object] | None:
 
 def _tell(found: "Status") -> None:
     from sweeper.cli.plan import length_text
+    from sweeper.domain import remedy as remedies
     from sweeper.domain import wording
 
+    if found.unwritable is not None:
+        output.line(f"LEDGER: no sweep can run: {found.unwritable.message}")
+        output.line(f"  next: {_mended(found.unwritable)}")
     for late in found.late:
         output.line(
             f"LATE: {late.count:,} of {late.policy!r} are past their deadline,"
@@ -132,7 +145,7 @@ def _tell(found: "Status") -> None:
     began = None if found.finished is None else output.short_instant(found.finished.started_at)
     for why in found.withheld:
         output.line(_WITHHELD[why].format(began))
-        output.line(f"  next: {_MEND[why]}")
+        output.line(f"  next: {remedies.OF_WITHHELD[why]}")
     _tell_unknown(found)
     _tell_spool(found)
     if found.ok:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sweeper.domain.summary import Summary
     from sweeper.engine.planning import Scope
     from sweeper.engine.sweep import Ended
+    from sweeper.errors import SweeperError
     from sweeper.ledger.database import Database
     from sweeper.service.assembly import Keys
 
@@ -69,7 +70,7 @@ def command(
         bounds = assembly.scope(config, only=policy, most=most)
         keys: Keys = {} if dry_run else assembly.read_keys(config, os.environ)
         assembly.usable(keys)
-        with call.ledger(config) as database:
+        with _telling(call, config, keys, dry_run=dry_run), call.ledger(config) as database:
             ended = sweep_once(call, config, database, keys, bounds, dry_run=dry_run, listener=note)
             if as_json:
                 numbers = ended.summary.as_json()
@@ -78,7 +79,7 @@ def command(
                 tell(ended, bounds, stops)
             sys.stdout.flush()
             if not dry_run and ended.summary.stop_reason != "interrupted":
-                _alarm(config, database)
+                _alarm(config, database, ended.fault)
     if ended.fault is not None:
         raise ended.fault
     return code(ended)
@@ -126,13 +127,38 @@ def sweep_once(
         return asyncio.run(sweeping.run(shop, config, keys, bounds))
 
 
-def _alarm(config: "Config", database: "Database") -> None:
-    """Have the alarm command, if there is one, tell somebody what is wrong now."""
+@contextmanager
+def _telling(call: Call, config: "Config", keys: "Keys", *, dry_run: bool) -> "Iterator[None]":
+    """Have somebody told when the ledger lets no sweep begin."""
+    from sweeper import errors
+    from sweeper.service import assembly
+
+    try:
+        yield
+    except errors.LedgerError as fault:
+        if not dry_run:
+            call.start_logs(config, assembly.usable(keys))
+            _alarm(config, None, fault)
+        raise
+
+
+def _alarm(
+    config: "Config", database: "Database | None", fault: "SweeperError | None" = None
+) -> None:
+    """Have the alarm command, if there is one, tell somebody what is wrong now.
+
+    A fault of the sweep itself comes first: the ledger may keep all else waiting. That another
+    sweep is at work is none.
+    """
+    from sweeper import errors
     from sweeper.service.alarm import alarms
     from sweeper.telemetry import events, logs
 
     log = events.EventLog(logs.logger(), response_ids=config.log.response_ids)
-    alarms.tell_after_sweep(config, database, log)
+    if fault is not None and not isinstance(fault, errors.LedgerBusy):
+        alarms.tell_that_none_runs(config, log, fault.message)
+    if database is not None:
+        alarms.tell_after_sweep(config, database, log)
 
 
 def code(ended: "Ended") -> int:

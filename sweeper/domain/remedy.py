@@ -4,10 +4,8 @@ from typing import Final, assert_never
 
 from sweeper.domain.outcome import Breaker
 
-OF_REFUSAL: Final = "sweeper plan"
-"""What follows when a guard has refused."""
-OF_DOUBT: Final = "mend the time service; sweeper doctor"
-"""What follows when the clock is not trusted."""
+OF_WITHHELD: Final = {"guard": "sweeper plan", "clock": "mend the time service; sweeper doctor"}
+"""The next step after a sweep that was kept from deleting, by the word for why."""
 
 
 def of_clock(*, is_dated: bool) -> str:

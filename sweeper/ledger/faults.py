@@ -13,23 +13,22 @@ from sweeper import errors
 NO_LEDGER: Final = (
     "is its disk mounted, and is ledger.url right? only for a new installation: sweeper db upgrade"
 )
-UPGRADE: Final = NO_LEDGER
 _REACH: Final = "is PostgreSQL running, and do the host and port in ledger.url lead to it?"
 _PERMIT: Final = "let the user that runs sweeper read and write the ledger's file and its folder"
 RESTORE: Final = (
     "see: sweeper db check; put a sound copy in its place (sweeper db backup makes them):"
     " nothing repairs a damaged ledger"
 )
+_DISK: Final = (
+    "look at the disk: full, over quota, read-only or failing; see: sweeper doctor;"
+    " nothing more is sent until then"
+)
 _HINTS: Final = (
     ("no such table", NO_LEDGER),
     ("permission denied", "grant the role in ledger.url its rights on the ledger's tables"),
     ("relation", NO_LEDGER),
     ("locked", "another process keeps the ledger busy; try again when it is done"),
-    (
-        "disk I/O error",
-        "look at the disk: full, over quota, read-only or failing; see: sweeper doctor;"
-        " nothing more is sent until then",
-    ),
+    ("disk I/O error", _DISK),
     ("full", "free space on the ledger's disk; nothing more is sent until then"),
     ("No space left", "free space on the database's disk; nothing more is sent until then"),
     ("not a database", "ledger.url names a file that is no ledger: name the right one"),

@@ -284,7 +284,7 @@ def _held(
 def _known(
     connection: sa.Connection, others: Sequence[Settled]
 ) -> tuple[frozenset[Fence], frozenset[Fence]]:
-    """Those of the claims that hold no longer because they were written before: in time, or late."""
+    """Those of the claims that were written before, in time or late, and so hold no longer."""
     if not others:
         return frozenset(), frozenset()
     statement = _statements(connection.dialect.name).known

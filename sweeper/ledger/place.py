@@ -42,7 +42,7 @@ def check(path: Path, *, create: bool) -> None:
 def _check_room(path: Path, *, create: bool) -> None:
     """Refuse to make a ledger where it is not asked for, cannot be made, or would not be ours."""
     if not create:
-        raise errors.LedgerError(f"there is no ledger at {path}", hint=faults.UPGRADE)
+        raise errors.LedgerError(f"there is no ledger at {path}", hint=faults.NO_LEDGER)
     folder = path.parent
     if not os.access(folder, os.W_OK):
         raise errors.LedgerError(

@@ -34,6 +34,15 @@ def writable(db: Database) -> bool:
     return True
 
 
+def unwritable(db: Database) -> errors.LedgerError | None:
+    """Why it cannot be written to; None where it can, or is only busy, which passes."""
+    try:
+        writable(db)
+    except errors.LedgerError as fault:
+        return fault
+    return None
+
+
 def log_size(connection: sa.Connection) -> int:
     """How many records the log has."""
     size: int = connection.execute(sa.select(tables.ledger.c.log_size)).scalar_one()

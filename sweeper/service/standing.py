@@ -15,6 +15,7 @@ from sweeper.ledger import (
     accounts,
     backlog,
     presence,
+    probe,
     registrations,
     reports,
     residue,
@@ -66,11 +67,13 @@ class Stopped:
 class Status:
     """How things stand: late, stopped, open, and the last sweep.
 
-    Whether a `daemon` is at work, and whether the newest sweep is `sweeping` still, is None where
-    that is hidden from whoever asks.
+    `unwritable` says why nothing can be written to the ledger, so that no sweep can run. Whether a
+    `daemon` is at work, and whether the newest sweep is `sweeping` still, is None where that is
+    hidden from whoever asks.
     """
 
     now: datetime
+    unwritable: errors.LedgerError | None
     sweep: SweepRow | None
     finished: SweepRow | None
     due: int
@@ -105,7 +108,7 @@ class Status:
     @property
     def ok(self) -> bool:
         """Nothing is late, stopped, withheld or set aside, nor can be so without being known."""
-        wrong = self.late or self.stopped or self.quarantined or self.withheld
+        wrong = self.unwritable or self.late or self.stopped or self.quarantined or self.withheld
         lying = [one for one in self.unread if not one.is_fresh]
         return not (wrong or self.not_admitted_because or lying or self.rejected)
 
@@ -116,7 +119,8 @@ def withheld(row: SweepRow) -> Sequence[str]:
 
 def status(config: Config, db: Database) -> Status:
     """Admit what is registered, and read how things stand now."""
-    doubt = inquiry.admit(config, db)
+    unwritable = probe.unwritable(db)
+    doubt = None if unwritable else inquiry.admit(config, db)
     now = datetime.now(UTC)
     with db.read() as connection:
         sets = responses.label_sets(connection)
@@ -133,6 +137,7 @@ def status(config: Config, db: Database) -> Status:
     due, no_account, outcomes = _due(config, db, ruled, now)
     return Status(
         now=now,
+        unwritable=unwritable,
         sweep=newest[0] if newest else None,
         finished=finished[0] if finished else None,
         due=due,

@@ -66,12 +66,10 @@ class EventLog:
                 numbers = {key: value for key, value in happened.numbers.items() if key != "type"}
                 log = self._logger.info if happened.complete else self._logger.warning
                 log(happened.name, **numbers)
-            case event.ClockDoubted():
-                self._logger.error(happened.name, **_fields(happened), hint=remedy.OF_DOUBT)
-            case event.GuardRefused():
-                self._logger.error(happened.name, **_fields(happened), hint=remedy.OF_REFUSAL)
             case (
-                event.RowsSetAside()
+                event.ClockDoubted()
+                | event.GuardRefused()
+                | event.RowsSetAside()
                 | event.ConfigurationRefused()
                 | event.SweepFailed()
                 | event.DaemonFailed()
@@ -144,7 +142,7 @@ class EventLog:
 
 
 def _fields(happened: _Plain) -> dict[str, object]:
-    """The event's own fields, in the order in which it names them."""
+    """The event's own fields, in the order in which it names them, and what to do next."""
     fields: dict[str, object] = {}
     for each in dataclasses.fields(happened):
         value = getattr(happened, each.name)
@@ -161,6 +159,13 @@ def _fields(happened: _Plain) -> dict[str, object]:
                 fields[each.name] = list(value)
             case _:
                 fields[each.name] = value
+    match happened:
+        case event.GuardRefused():
+            fields["hint"] = remedy.OF_WITHHELD["guard"]
+        case event.ClockDoubted():
+            fields["hint"] = remedy.OF_WITHHELD["clock"]
+        case _:
+            pass
     return fields
 
 

@@ -20,7 +20,8 @@ LISTED = {
 }  # fmt: skip
 CHECKED = {
     "type", "account", "result", "provider_account_id", "key_fingerprint", "reads_by_id",
-    "clock_off_seconds", "clock_doubt", "stopped", "detail", "waits_for_reset", "kept", "oldest_seconds",
+    "clock_off_seconds", "clock_doubt", "stopped", "detail", "waits_for_reset", "kept",
+    "oldest_seconds",
 }  # fmt: skip
 
 

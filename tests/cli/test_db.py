@@ -120,7 +120,9 @@ ALL = [
 
 
 @pytest.mark.parametrize("verb", ALL, ids=" ".join)
-def test_no_verb_but_an_upgrade_makes_a_ledger(run: Run, fresh: Path, verb: tuple[str, ...]) -> None:
+def test_no_verb_but_an_upgrade_makes_a_ledger(
+    run: Run, fresh: Path, verb: tuple[str, ...]
+) -> None:
     result = run("-c", fresh, *verb, "--json")
     ledger = fresh.with_name("fresh.db")
     assert (result.code, result.out) == (1, "")

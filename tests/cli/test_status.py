@@ -1,15 +1,23 @@
 """Status tells what is late, stopped, open or set aside, and its exit code is a check."""
 
+import json
 import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from sweeper.cli import status
+from sweeper.config import load
 from sweeper.domain.outcome import Breaker
+from sweeper.ledger import database as ledger_database
 from sweeper.ledger import leases, tables
 from sweeper.ledger.leases import Duty
+from sweeper.service import standing
 from tests.support import command
 from tests.support.command import Run
 from tests.support.rehearsal import OTHER_KEY, YOUNG, Rehearsal
@@ -17,7 +25,7 @@ from tests.support.rehearsal import OTHER_KEY, YOUNG, Rehearsal
 STATUS = {
     "type", "ok", "now", "due", "late", "stopped", "open", "quarantined", "live", "not_live",
     "unmatched", "no_account", "waiting_for_admission", "not_admitted_because", "spool",
-    "daemon", "sweeping", "last_sweep", "last_finished_sweep", "withheld",
+    "daemon", "sweeping", "last_sweep", "last_finished_sweep", "withheld", "ledger",
 }  # fmt: skip
 SWEEP = {"sweep_id", "started_at", "finished_at", "complete", "stop_reason"}
 
@@ -85,6 +93,59 @@ def test_what_a_wrong_clock_keeps_from_being_admitted_fails_the_check(
     assert said.split()[:4] == why.split()[:4]
     assert said.endswith("behind the last time at which it was right.")
     assert "Nothing is late, stopped or set aside." not in lines
+
+
+WITHOUT_RIGHTS = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+"""Begins a command that may do no more than its user's files allow, whoever the user is."""
+
+
+def _status(rehearsal: Rehearsal, *options: str) -> "subprocess.CompletedProcess[str]":
+    verb = ("-m", "sweeper", "-c", str(rehearsal.config), "status", *options)
+    return subprocess.run(
+        [*WITHOUT_RIGHTS, sys.executable, *verb],
+        env=command.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_ledger_in_which_no_sweep_can_run_fails_the_check_though_nothing_is_late(
+    rehearsal: Rehearsal,
+) -> None:
+    """Also where registrations wait that nobody can take in."""
+    rehearsal.responses(1)
+    ledger = rehearsal.folder / "ledger.db"
+    before = ledger.read_bytes()
+    ledger.chmod(0o400)
+    done = _status(rehearsal)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 3, done
+    assert lines[0].startswith("LEDGER: no sweep can run: the ledger could not be used: ")
+    assert lines[1].startswith("  next: let the user that runs sweeper read and write")
+    told = json.loads(_status(rehearsal, "--json").stdout)
+    assert (told["ok"], told["late"], set(told["ledger"])) == (False, [], {"detail", "next"})
+    ledger.chmod(0o600)
+    assert ledger.read_bytes() == before
+    assert json.loads(_status(rehearsal, "--json").stdout)["ledger"] is None
+
+
+def test_a_ledger_that_is_only_busy_is_no_failure(
+    rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_database, "BUSY_TIMEOUT", 0.2)
+    config = load.load(rehearsal.config, {})
+    with (
+        rehearsal.database() as db,
+        closing(sqlite3.connect(rehearsal.folder / "ledger.db", isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        found = standing.status(config, db)
+        other.execute("ROLLBACK")
+    assert (found.unwritable, found.ok) == (None, True)
 
 
 def test_what_is_only_due_is_no_failure(run: Run, rehearsal: Rehearsal) -> None:

@@ -322,9 +322,7 @@ def test_a_schema_that_is_another_ends_with_13_and_the_command_to_run(
     assert result.error["hint"].startswith(hint)
 
 
-def test_a_ledger_that_is_gone_is_missed_and_not_begun_anew(
-    run: Run, rehearsal: Rehearsal
-) -> None:
+def test_a_ledger_that_is_gone_is_missed_and_not_begun_anew(run: Run, rehearsal: Rehearsal) -> None:
     """Its disk is not mounted, or somebody moved it: an empty one would say that nothing is due."""
     rehearsal.responses(20)
     ledger, away = rehearsal.folder / "ledger.db", rehearsal.folder / "elsewhere.db"

@@ -3,12 +3,16 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from sweeper.ledger import leases
 from sweeper.sandbox.manners import Manner
 from sweeper.service.alarm import alarms
 from tests.support import command, pager, patience
@@ -113,6 +117,83 @@ def test_a_command_that_fails_changes_nothing_of_the_sweep(
     (untold,) = of_event(logged(result.err), "alarm_untold")
     assert (untold["alarm"], untold["level"]) == ("overdue:support", "error")
     assert untold["detail"]
+
+
+WITHOUT_RIGHTS = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+"""Begins a command that may do no more than its user's files allow, whoever the user is."""
+
+
+def read_only(ledger: Path) -> None:
+    ledger.chmod(0o400)
+
+
+def missing(ledger: Path) -> None:
+    ledger.rename(ledger.with_name("elsewhere.db"))
+
+
+def damaged(ledger: Path) -> None:
+    with ledger.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (ledger.stat().st_size - 4096))
+
+
+@pytest.mark.parametrize("harm", [read_only, missing, damaged])
+def test_a_sweep_that_its_ledger_lets_not_begin_has_somebody_told_each_time(
+    rehearsal: Rehearsal, paged: Pager, harm: Callable[[Path], None]
+) -> None:
+    rehearsal.responses(2, age=LATE)
+    harm(rehearsal.folder / "ledger.db")
+    for count in (1, 2):
+        done = _without_rights(rehearsal, "sweep", "--json")
+        assert done.code == 1, done
+        assert paged.states == [("missed_run", "open")] * count
+        told, error = logged(done.err)[-2:]
+        assert (told["event"], told["alarm"]) == ("alarm_told", "missed_run")
+        assert paged.told[-1]["detail"] == error["message"]
+    assert rehearsal.requests("DELETE") == 0
+    _without_rights(rehearsal, "sweep", "--dry-run")
+    assert len(paged.told) == 2
+
+
+def _without_rights(rehearsal: Rehearsal, *verb: str) -> command.Result:
+    """Run it so that a read-only ledger is waited for no longer than a second."""
+    impatient = "from sweeper.engine import recorder; recorder.PATIENCE = 1"
+    run = f"{impatient}; import sys; from sweeper.cli import main; sys.exit(main.run(sys.argv[1:]))"
+    child = subprocess.Popen(
+        [*WITHOUT_RIGHTS, sys.executable, "-c", run, "-c", str(rehearsal.config), *verb],
+        env=command.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    return _result_of(child)
+
+
+def test_a_sweep_that_its_ledger_ends_has_somebody_told(rehearsal: Rehearsal, paged: Pager) -> None:
+    rehearsal.responses(20)
+    rehearsal.fault(method="DELETE", delay=0.2)
+    child = command.start("-c", rehearsal.config, "sweep", "--json")
+    rehearsal.wait_for_deletes(4)
+    missing(rehearsal.folder / "ledger.db")
+    result = _result_of(child)
+    assert result.code == 1, result.err
+    assert result.last["stop_reason"] == "ledger"
+    assert ("missed_run", "open") in paged.states
+    assert "was removed or replaced" in paged.told[0]["summary"]
+
+
+def _result_of(child: "subprocess.Popen[bytes]") -> command.Result:
+    out, err = child.communicate(timeout=60)
+    return command.Result(code=child.returncode, out=out.decode(), err=err.decode())
+
+
+def test_that_another_sweep_is_at_work_is_no_alarm(
+    run: Run, rehearsal: Rehearsal, paged: Pager
+) -> None:
+    with rehearsal.database() as db, leases.file_lock(db):
+        assert run("-c", rehearsal.config, "sweep").code == 11
+    assert paged.states == []
 
 
 def test_a_dry_run_tells_nobody(run: Run, rehearsal: Rehearsal, paged: Pager) -> None:

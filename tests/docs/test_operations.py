@@ -73,6 +73,8 @@ EVENTS: list[event.Event] = [
     event.OutcomeUnwritten(
         sweep_id="s", account="main", response_id="resp_1", answer="yes", status=200
     ),
+    event.LedgerWaitedFor(detail="d", hint="h"),
+    event.LedgerBack(seconds=1.5),
     event.BreakerClosed(account="main", breaker=Breaker.NOT_FOUND),
     event.KeyReplaced(account="main", key_fingerprint="00"),
     event.PoliciesChanged(sweep_id="s", policies_sha256="00"),

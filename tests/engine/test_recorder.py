@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from sweeper import errors
+from sweeper.domain import event
+from sweeper.domain.event import Event
 from sweeper.engine import recorder as recorders
 from sweeper.engine.gate import Gate
 from sweeper.engine.recorder import Recorder
@@ -23,10 +26,18 @@ ONE = sa.insert(tables.accounts).values(name="main")
 
 
 @pytest.fixture
-async def recorder(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Recorder]:
+def told() -> list[Event]:
+    """What the recorder has told of the ledger."""
+    return []
+
+
+@pytest.fixture
+async def recorder(
+    sqlite_url: str, told: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Recorder]:
     monkeypatch.setattr(ledger_database, "BUSY_TIMEOUT", 0.05)
     db = ledger_database.open_database(sqlite_url)
-    made = Recorder(db)
+    made = Recorder(db, emit=told.append)
     yield made
     made.close()
     db.close()
@@ -58,6 +69,52 @@ async def test_what_came_to_nothing_is_done_again_and_once(recorder: Recorder) -
     assert recorder.gate.is_open
     assert len(calls) == 1
     assert len(registered.rows(recorder.db, tables.accounts)) == 1
+
+
+async def test_it_is_told_once_that_the_ledger_is_waited_for_and_once_that_it_is_back(
+    recorder: Recorder, told: list[Event]
+) -> None:
+    """However many wait, and whether the first of them gives up before."""
+    failures = Failures(recorder.db)
+    with busy(recorder.db):
+        with pytest.raises(errors.LedgerAway):
+            await recorder.write(lambda c: c.execute(ONE), patience=0.3)
+        (waited,) = told
+        assert isinstance(waited, event.LedgerWaitedFor)
+        assert "locked" in waited.detail
+        assert waited.hint
+        look = sa.select(tables.accounts)
+        waiting = [
+            asyncio.create_task(recorder.write(lambda c: c.execute(look).all())) for _ in range(3)
+        ]
+        await failures.more(6)
+        assert told == [waited]
+    await asyncio.gather(*waiting)
+    await recorder.write(lambda c: c.execute(look).all())
+    (back,) = told[1:]
+    assert isinstance(back, event.LedgerBack)
+    assert back.seconds > 0.2
+
+
+async def test_whoever_does_not_wait_does_not_tell_so(
+    recorder: Recorder, told: list[Event]
+) -> None:
+    with busy(recorder.db), pytest.raises(errors.LedgerAway):
+        await recorder.write(lambda c: c.execute(ONE), patience=0)
+    await recorder.write(lambda c: c.execute(ONE))
+    assert told == []
+
+
+async def test_a_ledger_that_only_does_not_answer_is_told_of_after_a_while(
+    recorder: Recorder, told: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorders, "SLOW", 0.05)
+    let_go = threading.Event()
+    writing = asyncio.create_task(recorder.write(lambda _: let_go.wait(30)))
+    await until(lambda: told, "word of it")
+    let_go.set()
+    await writing
+    assert [one.name for one in told] == ["ledger_waited_for", "ledger_back"]
 
 
 async def test_nobody_is_more_patient_than_he_says(recorder: Recorder) -> None:

@@ -164,11 +164,9 @@ async def test_where_no_provider_names_the_account_neither(
 
 
 @pytest.mark.parametrize("key", [THEIRS, PARTLY])
-async def test_too_few_for_any_breaker_stay_open_for_weeks(
-    sqlite_database: Database, key: str
-) -> None:
+async def test_too_few_for_any_breaker_stay_open_for_weeks(database: Database, key: str) -> None:
     """Four responses in all, looked for each day: no storm, and no proof either."""
-    async with serving(sqlite_database) as site:
+    async with serving(database) as site:
         names = site.store(4, age=14 * DAY, labels=HIDDEN)
         ended = await weeks(site, 14, wrong(site, key=key))
         assert [one.summary.stop_reason for one in ended] == [None] * 14

@@ -32,6 +32,7 @@ from sweeper.sandbox.server import DEFAULT_KEY, Sandbox
 from sweeper.sandbox.shapes import CANARY_CONTENT
 from tests.support import canary, command, hostile, lent, registered, sweeping, truth
 from tests.support import rehearsal as rehearsals
+from tests.support.command import Run
 from tests.support.hostile import Visit
 from tests.support.rehearsal import Rehearsal
 from tests.support.sweeping import DAY, Running, Site
@@ -427,6 +428,43 @@ def _is_open(story: Story, row: Row) -> None:
     assert record["ambiguous"] == int(row.touched)
     assert record["evidence"]["status"] == attempt["status"]
     assert attempt["status"] in ((None,) if row.kind == "lost" else (200, arrival.status))
+
+
+@pytest.mark.parametrize("status", [409, 423])
+async def test_who_says_that_it_is_busy_is_asked_ever_less_often_and_every_six_hours_at_least(
+    either: Site, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Each next try is taken as late as it may be; then its time is made to have come."""
+    monkeypatch.setattr("sweeper.engine.deletion.random.random", lambda: 1.0)
+    (name,) = either.store()
+    either.fault(method="DELETE", id=name, status=status)
+    waits: list[float] = []
+    for tries in range(1, 18):
+        ended = await either.sweep()
+        assert ended.summary.remaining_by_reason == {"failing": 1}
+        row = either.row(name)
+        assert (row["state"], row["outcome"], row["failures"]) == ("live", "failing", tries)
+        waits.append((row["next_try_at"] - row["last_attempt_at"]) / 1_000_000)
+        lent.put(either.db, name, next_try_at=None)
+    expected = [min(2.0**tries, 6 * 3600.0) for tries in range(1, 18)]
+    assert waits == pytest.approx(expected, abs=1)
+    assert len(either.deleted()) == len(waits)
+
+
+@pytest.mark.parametrize("status", [409, 423])
+def test_what_stays_busy_past_its_deadline_is_told_as_late(
+    rehearsal: Rehearsal, run: Run, status: int
+) -> None:
+    rehearsal.responses(1, age=timedelta(days=14, hours=3))
+    rehearsal.responses(2, age=timedelta(days=15, hours=3))
+    rehearsal.fault(method="DELETE", status=status)
+    assert run("-c", rehearsal.config, "sweep", "--json").code == 3
+    told = run("-c", rehearsal.config, "status", "--json")
+    (late,) = told.last["late"]
+    assert (told.code, late["policy"], late["responses"]) == (3, "support", 2)
+    assert late["oldest_seconds"] == pytest.approx(3 * 3600, abs=120)
+    words = run("-c", rehearsal.config, "status").out
+    assert "LATE: 2 of 'support' are past their deadline" in words
 
 
 @pytest.mark.parametrize("fault", AT_ONCE)

@@ -31,7 +31,7 @@ from sweeper.ledger import database as ledger_database
 from sweeper.ledger import probe, records, tables
 from sweeper.ledger.database import Database
 from sweeper.ledger.records import Entry
-from tests.support import asking, command, disk, registered, sweeping, truth
+from tests.support import asking, command, disk, figures, registered, sweeping, truth
 from tests.support import rehearsal as rehearsals
 from tests.support.disk import Disk, LimitedFiles, SmallDisk
 from tests.support.outage import Failures, all_deleted_once, nothing_in_flight, until
@@ -421,10 +421,38 @@ def test_a_daemon_whose_disk_is_full_is_red_until_it_is_not(
         daemon.wait_for_failures(4)
         assert filled.requests("DELETE") == sent < 30
         limited.free(daemon)
-        wait_for(lambda: _failing(port) == set(), "good health", within=60)
+        wait_for(lambda: truth.unsettled(filled) == [], "settlement", within=60)
+        wait_for(lambda: _failing(port) == set(), "good health")
         done = daemon.end(signal.SIGTERM)
     assert done.code == 0, done
     _everything_is_deleted_once(filled)
+
+
+def test_a_daemon_whose_disk_has_room_again_is_well_before_its_sweep_has_ended(
+    filled: Rehearsal, limited: LimitedFiles
+) -> None:
+    """And what the full disk ended is counted once: as a sweep that was not complete."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    filled.write(f'[schedule]\ncron = "0 0 1 1 *"\n[http]\nlisten = "127.0.0.1:{port}"\n')
+    with limited.filling("outcome", "-c", filled.config, "run", patience=0.3) as daemon:
+        wait_for(lambda: "sweep_failing" in _failing(port), "bad health")
+        _nothing_in_flight(filled)
+        filled.fault(method="DELETE", delay=1)
+        limited.free(daemon)
+        wait_for(lambda: not _failing(port) & {"ledger", "sweep_failing"}, "good health", 60)
+        assert filled.requests("DELETE") < 30
+        text = asking.ask_now(port, "/metrics").body
+        ended = figures.series(text, "sweeper_sweeps_total")
+        assert {dict(one)["result"]: int(count) for one, count in ended.items()} == {
+            "complete": 0,
+            "incomplete": 1,
+            "failed": 0,
+        }
+        filled.mend()
+        wait_for(lambda: filled.requests("DELETE") == 30, "all deletions", 60)
+        assert daemon.end(signal.SIGTERM).code == 0
+    assert truth.violations(filled) == []
 
 
 def _everything_is_deleted_once(filled: Rehearsal) -> None:

@@ -19,7 +19,6 @@ from sweeper.engine.sweep import Ended, Sweep
 from sweeper.ledger import tables
 from sweeper.sandbox.faults import Fault
 from sweeper.sandbox.journal import Arrival
-from sweeper.sandbox.server import Sandbox
 from sweeper.service import assembly, sweeping
 from sweeper.service.keyring import Keyring
 from tests.daemon.conftest import Start
@@ -105,24 +104,13 @@ def swept_on_either(rehearsal: Rehearsal) -> Sweeping:
 
 def prepared(rehearsal: Rehearsal) -> Sweeping:
     """Twelve responses are due, by the old key; each DELETE takes a moment."""
-    with_keys(rehearsal, {OLD: "acme", OTHER_KEY: "other"})
+    rehearsal.let_in({OLD: "acme", OTHER_KEY: "other"})
     rehearsal.use_key(OLD)
     rehearsal.write(in_flight=IN_FLIGHT)
     rehearsal.responses(DUE)
     rehearsal.responses(2, age=timedelta(days=2))  # by which another key shows what it sees
     rehearsal.fault(method="DELETE", delay=0.02)
     return Sweeping(rehearsal)
-
-
-def with_keys(rehearsal: Rehearsal, keys: dict[str, str]) -> None:
-    """From now on these are the provider's keys."""
-    canary.watch_keys(keys)
-
-    def exchange(sandbox: Sandbox) -> None:
-        sandbox.keys.clear()
-        sandbox.keys.update(keys)
-
-    rehearsal.sandbox.call(exchange)
 
 
 def rotated(rehearsal: Rehearsal, keys: dict[str, str], file: str | None) -> Callable[[], None]:
@@ -132,7 +120,7 @@ def rotated(rehearsal: Rehearsal, keys: dict[str, str], file: str | None) -> Cal
         rehearsal.wait_for_deletes(3)
         if file is not None:
             rehearsal.use_key(file)
-        with_keys(rehearsal, keys)
+        rehearsal.let_in(keys)
 
     return rotate
 
@@ -196,7 +184,7 @@ class TestReplacedInTheMiddleOfASweep:
         assert [one.target for one in arrivals(kept, account="other")] == ["/verifyApiKey"]
         assert swept.breakers() == ["identity"]
         assert uncharged(kept)
-        with_keys(kept, {NEW: "acme"})
+        kept.let_in({NEW: "acme"})
         kept.use_key(NEW)
         assert (await swept.once()).summary.complete
         assert truth.unsettled(kept) == []
@@ -231,7 +219,7 @@ class TestReplacedInTheMiddleOfASweep:
         def half() -> None:
             rehearsal.wait_for_deletes(3)
             rehearsal.write_key(text.encode())
-            with_keys(rehearsal, {NEW: "acme"})
+            rehearsal.let_in({NEW: "acme"})
 
         ended = await swept.once(half)
         assert ended.summary.stop_reason == "account:main:credential"

@@ -120,8 +120,9 @@ class TestEveryStep:
         assert nth > 6
         assert truth.unsettled(rehearsal) == []
 
-    def test_whichever_statement_an_upgrade_dies_before_the_next_one_does_it(
-        self, tmp_path: Path, empty_url: str
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    def test_whichever_statement_an_upgrade_ends_before_the_next_one_does_it(
+        self, tmp_path: Path, empty_url: str, number: signal.Signals
     ) -> None:
         """Each migration is made whole or not at all."""
         config = tmp_path / "config.toml"
@@ -129,10 +130,11 @@ class TestEveryStep:
         config.chmod(0o600)
         found: set[str | None] = set()
         for nth in itertools.count(2, 7):
-            trap = Countdown(tick=Tick.STATEMENT, nth=nth)
+            trap = Countdown(tick=Tick.STATEMENT, nth=nth, number=number)
             done = forked.run(tmp_path, "-c", config, "db", "upgrade", trap=trap)
-            if done.code != -signal.SIGKILL:
+            if done.code == 0:
                 break
+            assert done.code == (3 if number is signal.SIGINT else -number), done
             found.add(_version(empty_url))
         assert done.code == 0, done
         assert nth > 20

@@ -319,6 +319,16 @@ class TestServerDown:
         ended = await site.sweep(site.account("main", max_in_flight=1))
         assert ended.summary.stop_reason is None
 
+    async def test_the_tenth_failure_in_a_row_is_the_last_delete_that_is_sent(
+        self, either: Site
+    ) -> None:
+        either.store(25)
+        either.fault(method="DELETE", **ANYTHING)
+        ended = await either.sweep(either.account("main", max_in_flight=1))
+        assert ended.summary.stop_reason == "account:main:unreachable"
+        assert len(either.deleted()) == 10
+        assert either.breakers() == ["unreachable"]
+
     async def test_a_storm_stops_the_account_and_a_later_sweep_asks_once(
         self, either: Site
     ) -> None:
@@ -638,7 +648,7 @@ class TestTheDaemon:
     ) -> None:
         monkeypatch.setattr(recollection, "SOONEST_LOOK", timedelta(milliseconds=50))
         monkeypatch.setattr(recollection, "LATEST_LOOK", timedelta(milliseconds=50))
-        here, heard = stage.here, list[event.Event]()
+        here, heard = stage.here, Heard()
         here.write('[schedule]\nevery = "7d"\n')
         here.responses(3)
         here.fault(**ANYTHING)
@@ -654,10 +664,10 @@ class TestTheDaemon:
             rounds = Rounds(config=config, db=db, around=around, vitals=Vitals())
             work = asyncio.create_task(rounds.run())
             try:
-                await _until(lambda: _sweeps(heard) >= 2)
+                await heard.until(lambda: len(heard.sweeps) >= 2)
                 assert here.requests("DELETE") == 0
                 here.mend()
-                await _until(lambda: not here.stored() & here.due)
+                await heard.until(lambda: heard.sweeps[-1].complete)
             finally:
                 rounds.end()
                 await work
@@ -665,17 +675,30 @@ class TestTheDaemon:
             True,
             False,
         ]
+        assert not here.stored() & here.due
         assert truth.violations(here) == []
 
 
-def _sweeps(heard: list[event.Event]) -> int:
-    return sum(isinstance(one, event.SweepFinished) for one in heard)
+class Heard(list[event.Event]):
+    """What a daemon has told, and a way to wait for it; it tells it in the loop."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = asyncio.Event()
 
-async def _until(there: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not await asyncio.to_thread(there):  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.02)
+    def append(self, happened: event.Event) -> None:
+        super().append(happened)
+        self._more.set()
+
+    @property
+    def sweeps(self) -> list[event.SweepFinished]:
+        return [one for one in self if isinstance(one, event.SweepFinished)]
+
+    async def until(self, there: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not there():
+                self._more.clear()
+                await self._more.wait()
 
 
 async def test_a_stop_that_this_version_does_not_know_stops_all_and_says_why(

@@ -126,6 +126,26 @@ class TestAClockThatIsWrong:
         assert sorted(either.deleted()) == sorted(due)
         assert either.sandbox.kept() == frozenset(young)
 
+    async def test_where_no_date_comes_a_clock_set_a_year_ahead_deletes_nothing_more(
+        self, either: Site
+    ) -> None:
+        """In SQLite nothing but the boot clock tells of it."""
+        young = either.store(5, age=2 * DAY)
+        either.store(40)
+        either.sandbox.clock.shows_date = False
+        either.fault(method="DELETE", delay=0.1)
+        slow = either.account("main", max_in_flight=2, verify=False)
+        clock = Astray()
+        either.events = sweeping.Listening(lambda happened: step(clock, happened, YEAR))
+        ended = await either.sweep(slow, early=by(clock), trust_local=True)
+        assert ended.summary.stop_reason == "clock"
+        assert 0 < len(either.deleted()) < 40
+        claimed = [row["claimed_at"] for row in registered.rows(either.db, tables.attempts)]
+        assert max(claimed) < moment.to_us(datetime.now(UTC))
+        (told,) = either.told(event.ClockDoubted)
+        assert re.search("set by [0-9]+ s since|ahead of the database's clock", told.detail)
+        assert set(young) <= either.sandbox.kept()
+
     @pytest.mark.parametrize("seconds", [90, -90])
     async def test_a_step_within_the_skew_brings_nothing_forward_in_a_sweep_that_has_planned(
         self, either: Site, seconds: int
@@ -197,6 +217,23 @@ def move(clocks: Path, *, wrong: timedelta = timedelta(0), slept: timedelta = ti
     wait_for(lambda: clocks.with_suffix(".followed").read_text() == told, "process that follows")
 
 
+def clock_of_the_database(rehearsal: Rehearsal, *, slept: timedelta) -> None:
+    """Let the server of PostgreSQL have slept too; SQLite has no clock."""
+    with rehearsal.database() as db:
+        if db.is_sqlite:
+            return
+        with db.write() as connection:
+            name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+            connection.exec_driver_sql("CREATE SCHEMA IF NOT EXISTS asleep")
+            connection.exec_driver_sql(
+                "CREATE OR REPLACE FUNCTION asleep.clock_timestamp() RETURNS timestamptz"
+                " LANGUAGE sql AS $$ SELECT pg_catalog.clock_timestamp()"
+                f" + interval '{slept.total_seconds()} seconds' $$"
+            )
+            path = "asleep, pg_catalog, public"
+            connection.exec_driver_sql(f"ALTER DATABASE {name} SET search_path = {path}")
+
+
 def living(start: Start, rehearsal: Rehearsal, clocks: Path) -> Daemon:
     """Start a daemon by these clocks, which looks at them often."""
     path = os.pathsep.join([str(ASTRAY), str(command.ROOT)])
@@ -241,22 +278,23 @@ class TestADaemon:
         self, rehearsal: Rehearsal, start: Start, clocks: Path
     ) -> None:
         rehearsal.write('[schedule]\nevery = "1h"\n')
+        clock_of_the_database(rehearsal, slept=timedelta(0))
         daemon = living(start, rehearsal, clocks)
         daemon.wait("sweep_finished")
         rehearsal.responses(2)
         slept = timedelta(hours=8)
         rehearsal.sandbox.call(lambda one: one.clock.advance(slept))
+        clock_of_the_database(rehearsal, slept=slept)
         move(clocks, slept=slept)
-        # On PostgreSQL the server's clock has not slept, and no sweep trusts the other.
-        daemon.wait("sweep_finished", 2)
+        assert daemon.wait("sweep_finished", 2)["outcomes"] == {"deleted": 2}
         (missed,) = daemon.of("runs_missed")
         assert missed["count"] in (7, 8)
-        move(clocks, slept=slept + HOUR)
+        assert truth.unsettled(rehearsal) == []
         rehearsal.sandbox.call(lambda one: one.clock.advance(HOUR))
+        clock_of_the_database(rehearsal, slept=slept + HOUR)
+        move(clocks, slept=slept + HOUR)
         daemon.wait("sweep_finished", 3)
         assert len(daemon.of("sweep_started")) == 3
-        if rehearsal.url.startswith("sqlite"):
-            assert truth.unsettled(rehearsal) == []
         assert daemon.end() == 0
 
 

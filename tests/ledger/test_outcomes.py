@@ -346,7 +346,8 @@ def test_a_late_outcome_is_recorded_once(database: Database) -> None:
     lent.free(database)
     assert settle(database, [settled(claim, lent.YES)]).late == {claim.fence}
     again = settle(database, [settled(claim, lent.YES)])
-    assert (again.late, again.known) == ({claim.fence}, frozenset()), "it is late as it was before"
+    assert again.late == {claim.fence}, "it is late as it was before"
+    assert again.known == frozenset()
     assert len(records(database, "deletion.late_outcome")) == 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import errors
-from sweeper.ledger import place
+from sweeper.ledger import faults, place
 from tests.support import strangers
 from tests.support.strangers import STRANGER, as_root
 
@@ -108,20 +108,22 @@ def test_it_may_belong_to_root_to_us_or_with_its_folder_to_a_service(
 
 @as_root
 @pytest.mark.parametrize(
-    "us, folder, file, mend",
+    "us, owners, mend",
     [
-        (0, 0, STRANGER, "chown 0 {file}"),
-        (0, SERVICE, STRANGER, f"chown {SERVICE} {{file}}"),
-        (0, STRANGER, 0, f"chown {STRANGER} {{file}}"),  # what root made in a service's folder
-        (SERVICE, SERVICE, STRANGER, f"chown {SERVICE} {{file}}"),
-        (SERVICE, 0, STRANGER, f"chown {SERVICE} {{file}}"),
-        (SERVICE, STRANGER, SERVICE, f"chown {SERVICE} {{folder}}"),
-        (SERVICE, STRANGER, 0, f"chown {SERVICE} {{folder}}"),
+        (0, (0, STRANGER), "chown 0 {file}"),
+        (0, (SERVICE, STRANGER), f"chown {SERVICE} {{file}}"),
+        (0, (STRANGER, 0), f"chown {STRANGER} {{file}}"),  # what root made in a service's folder
+        (SERVICE, (SERVICE, STRANGER), f"chown {SERVICE} {{file}}"),
+        (SERVICE, (0, STRANGER), f"chown {SERVICE} {{file}}"),
+        (SERVICE, (STRANGER, SERVICE), f"chown {SERVICE} {{folder}}"),
+        (SERVICE, (STRANGER, 0), f"chown {SERVICE} {{folder}}"),
     ],
 )
 def test_one_in_a_folder_that_is_not_its_owners_is_refused(
-    ledger: Path, us: int, folder: int, file: int, mend: str, monkeypatch: pytest.MonkeyPatch
+    ledger: Path, us: int, owners: tuple[int, int], mend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The owners are those of the folder and of the file."""
+    folder, file = owners
     os.chown(ledger, file, -1)
     os.chown(ledger.parent, folder, -1)
     monkeypatch.setattr(os, "geteuid", strangers.being(us))

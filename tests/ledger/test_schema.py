@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from sweeper import errors
+from sweeper.domain import moment
+from sweeper.domain.plan import Plan
+from sweeper.domain.policy import Match, Policy
+from sweeper.engine import planning
 from sweeper.ledger import database as ledger_database
 from sweeper.ledger import faults, schema, tables
 from sweeper.ledger.database import Database
-from tests.support import registered
+from tests.support import lent, registered
+from tests.support.sweeping import OPEN
 
 Open = Callable[[str], Database]
 
@@ -199,6 +205,56 @@ def test_a_ledger_of_the_first_version_keeps_all_it_knows(
     for table, rows in before.items():
         assert registered.rows(old, table) == rows
     assert registered.rows(old, tables.alarms) == []
+
+
+def test_no_upgrade_makes_a_response_due(
+    empty_url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever installs a newer version and changes no setting has the same deleted as before."""
+    with monkeypatch.context() as first:
+        first.setattr(schema, "_revisions", lambda: ["0001"])
+        old = opened(empty_url)
+        schema.upgrade(old)
+    _fill(old)
+    moments = [registered.NOW + days * registered.DAY for days in (0, 1, 5, 6, 30, 3650)]
+    before = [_plan(old, now) for now in moments]
+    assert [plan.planned for plan in before] == [4, 5, 6, 6, 8, 8]
+    assert {plan.unmatched for plan in before} == {1}
+    schema.upgrade(old)
+    assert schema.current(old) == schema.newest()
+    assert [_plan(old, now) for now in moments] == before
+
+
+def _fill(db: Database) -> None:
+    """Due and not yet due, kept for ever or by nobody, in a chain, backing off, gone, set aside."""
+    made = {"support": (20, 15, 14, 13, 9, 1), "bills": (400,), "contracts": (400,), "other": (9,)}
+    registered.admit(
+        db,
+        *(
+            registered.registration(f"{app}_{days}", age=days * registered.DAY, labels={"app": app})
+            for app, ages in made.items()
+            for days in ages
+        ),
+        registered.registration(
+            "follows", age=14 * registered.DAY, labels={"app": "support"}, previous="support_20"
+        ),
+        *(
+            registered.registration(name, age=20 * registered.DAY, labels={"app": "support"})
+            for name in ("later", "gone", "aside")
+        ),
+    )
+    lent.put(db, "later", next_try_at=moment.to_us(registered.NOW + 7 * registered.DAY))
+    lent.put(db, "gone", state="gone", outcome="closed", finished_at=registered.NOW_US)
+    lent.put(db, "aside", state="quarantined", quarantine_reason="conflicting")
+
+
+def _plan(db: Database, now: datetime) -> Plan:
+    policies = tuple(
+        Policy(name=app, match=Match(labels={"app": frozenset({app})}), delete_after=keep)
+        for app, keep in (("support", 14 * registered.DAY), ("bills", None), ("contracts", None))
+    )
+    scope = planning.Scope(policies=policies, accounts=frozenset({"main"}), guards=OPEN)
+    return planning.Planner(db, scope, now).make()
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(

@@ -33,6 +33,12 @@ ZONES = [
     ("Australia/Lord_Howe", (2026, 10, 4), (2026, 4, 5)),
     ("Pacific/Auckland", (2026, 9, 27), (2026, 4, 5)),
 ]
+CHANGES = pytest.mark.parametrize(
+    "zone,day",
+    [(name, day) for name, *days in ZONES for day in days],
+    indirect=["zone"],
+    ids=[f"{name}-{day[1]:02}-{day[2]:02}" for name, *days in ZONES for day in days],
+)
 
 
 @pytest.fixture
@@ -44,12 +50,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     time.tzset()
 
 
-@pytest.mark.parametrize(
-    "zone,day",
-    [(name, day) for name, *days in ZONES for day in days],
-    indirect=["zone"],
-    ids=[f"{name}-{day[1]:02}-{day[2]:02}" for name, *days in ZONES for day in days],
-)
+@CHANGES
 @pytest.mark.parametrize(
     "rule,apart",
     [
@@ -69,16 +70,24 @@ def test_a_change_of_the_clocks_changes_nothing(
     assert {later - earlier for earlier, later in pairwise(found)} == {apart}
 
 
-@pytest.mark.parametrize("zone", ["America/New_York"], indirect=True)
-async def test_the_bell_rings_by_utc_on_the_night_on_which_an_hour_comes_twice(
-    zone: None,
+@CHANGES
+async def test_the_bell_rings_once_an_hour_on_a_day_on_which_one_is_skipped_or_comes_twice(
+    zone: None, day: tuple[int, int, int]
 ) -> None:
-    night = datetime(2026, 11, 1, 5, 50, tzinfo=UTC)
-    with time_machine.travel(night, tick=False):
-        bells = Bells(lambda _why: None)
-        bells.start(Schedule(cron="30 5,6 * * *"))
-        assert bells.next_at == datetime(2026, 11, 1, 6, 30, tzinfo=UTC)
+    rung: asyncio.Queue[str] = asyncio.Queue()
+    bells = Bells(rung.put_nowait)
+    begin = datetime(*day, tzinfo=UTC) - timedelta(hours=12)
+    with time_machine.travel(begin, tick=False) as clock:
+        bells.start(Schedule(cron="30 * * * *"))
+        for hours in range(48):
+            at = begin + timedelta(hours=hours, minutes=30)
+            assert bells.next_at == at
+            clock.move_to(at + timedelta(seconds=1))
+            bells.heed_the_clock(datetime.now(UTC))
+            async with asyncio.timeout(10):
+                await rung.get()
         bells.stop()
+    assert rung.empty()
 
 
 def test_an_interval_is_counted_from_1970_so_that_every_process_agrees() -> None:

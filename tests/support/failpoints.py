@@ -118,17 +118,18 @@ class Tick(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Countdown:
-    """Kills its process right before the nth step of whatever command it is."""
+    """Sends its process a signal right before the nth step of whatever command it is."""
 
     tick: Tick
     nth: int
+    number: signal.Signals = signal.SIGKILL
 
     def install(self) -> None:
         steps = itertools.count(1)
 
         def step(*_: Any) -> None:
             if next(steps) == self.nth:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.number)
 
         if self.tick is Tick.STATEMENT:
             sa.event.listen(sa.Engine, "before_cursor_execute", step)

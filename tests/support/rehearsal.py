@@ -18,6 +18,7 @@ from sweeper.ledger import database as ledger_database
 from sweeper.ledger import registrations, tables
 from sweeper.ledger.database import Database
 from sweeper.sandbox.faults import Fault
+from sweeper.sandbox.server import Sandbox
 from sweeper.sandbox.thread import SandboxThread
 from tests.support import canary
 
@@ -89,6 +90,16 @@ class Rehearsal:
                 canary.watch("a part of the key's file", word)
         self.key_file.touch(mode=0o600)
         self.key_file.write_bytes(data)
+
+    def let_in(self, keys: Mapping[str, str]) -> None:
+        """From now on these are the provider's keys."""
+        canary.watch_keys(keys)
+
+        def exchange(sandbox: Sandbox) -> None:
+            sandbox.keys.clear()
+            sandbox.keys.update(keys)
+
+        self.sandbox.call(exchange)
 
     def write(self, more: str = "", **values: object) -> None:
         """Write the configuration with these values instead of the ones before."""

@@ -17,7 +17,7 @@ def give_away(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> int:
             os.chown(path, STRANGER, -1, follow_symlinks=False)
         return STRANGER
     own = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+    monkeypatch.setattr(os, "geteuid", being(own + 1))
     return own
 
 

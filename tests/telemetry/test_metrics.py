@@ -55,8 +55,8 @@ def finished(*, complete: bool, **numbers: object) -> event.SweepFinished:
     return event.SweepFinished(sweep_id="s", complete=complete, numbers=numbers)
 
 
-def failed(code: str) -> event.SweepFailed:
-    return event.SweepFailed(code=code, detail="d", hint=None, retry_seconds=60)
+def failed(code: str, sweep_id: str | None = None) -> event.SweepFailed:
+    return event.SweepFailed(code=code, detail="d", hint=None, retry_seconds=60, sweep_id=sweep_id)
 
 
 def snapshot(**given: Any) -> Snapshot:
@@ -145,6 +145,14 @@ def test_sweeps_are_counted_by_how_they_ended(metrics: Metrics) -> None:
     assert figures.figure(metrics.text(), "sweeper_ledger_errors_total") == 0
 
 
+def test_a_sweep_that_the_ledger_ended_counts_once(metrics: Metrics) -> None:
+    metrics.hear(finished(complete=False, stop_reason="ledger"))
+    metrics.hear(failed("ledger", sweep_id="s"))
+
+    assert _sweeps(metrics) == {"complete": 0, "incomplete": 1, "failed": 0}
+    assert figures.figure(metrics.text(), "sweeper_ledger_errors_total") == 1
+
+
 def test_a_rehearsal_is_no_sweep(metrics: Metrics) -> None:
     metrics.hear(finished(complete=True, dry_run=True))
 
@@ -158,11 +166,12 @@ def test_a_rehearsal_is_no_sweep(metrics: Metrics) -> None:
         failed("ledger"),
         failed("ledger_replaced"),
         failed("schema"),
+        event.LedgerWaitedFor(detail="d", hint="h"),
         event.OutcomeUnwritten(
             sweep_id="s", account="main", response_id="resp_1", answer="yes", status=200
         ),
     ],
-    ids=["stopped", "failed", "replaced", "schema", "unwritten"],
+    ids=["stopped", "failed", "replaced", "schema", "waited", "unwritten"],
 )
 def test_what_the_ledger_refuses_is_counted(metrics: Metrics, happened: event.Event) -> None:
     metrics.hear(happened)

@@ -53,9 +53,7 @@ async def _tell_without_ledger(command: Sequence[str], emit: Emit, why: str) -> 
 async def _is_heard(one: Alarm, command: Sequence[str], emit: Emit) -> bool:
     """Run the command, and say by an event what came of it."""
     told = alarm.document(one, datetime.now(UTC))
-    wrong = await alarm_command.tell(
-        command, json.dumps(told).encode() + b"\n", environ=os.environ
-    )
+    wrong = await alarm_command.tell(command, json.dumps(told).encode() + b"\n", environ=os.environ)
     named = {"alarm": one.id, "state": one.state.value, "summary": one.sentence}
     if wrong is None:
         emit(event.AlarmTold(**named))

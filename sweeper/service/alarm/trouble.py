@@ -20,11 +20,11 @@ from sweeper.service.standing import Late, Stopped
 _WITHHELD: Final = {
     "guard": (
         "a guard refused the last sweep, begun at {began}: nothing was deleted where it refused",
-        remedy.OF_REFUSAL,
+        remedy.OF_WITHHELD["guard"],
     ),
     "clock": (
         "the last sweep, begun at {began}, did not trust the clock, and stopped deleting",
-        remedy.OF_DOUBT,
+        remedy.OF_WITHHELD["clock"],
     ),
 }
 """What a sweep of which no account is to blame withheld, and what to do about it."""

@@ -176,7 +176,9 @@ class Daemon:
                 await rounds.look_for_lifted_stops()
                 await rounds.look_for_replaced_keys()
             except errors.LedgerReplaced:
-                raise
+                if not self.vitals.sweeping:
+                    raise
+                rounds.end()  # the sweep meets it too, when what is in flight has been heard
             except errors.LedgerError:
                 continue
 
