@@ -167,8 +167,8 @@ def unforeseen(fault: BaseException) -> SweeperError:
     told = SweeperError(
         f"{type(fault).__name__} at {place.filename}:{place.lineno} during a sweep,"
         " which is a fault of sweeper's",
-        hint="what was seen is written, or told in the log; report this, and do not sweep until it is"
-        " mended",
+        hint="what was seen is written, or told in the log; report this, and do not sweep until"
+        " it is mended",
     )
     told.__cause__ = fault
     return told

@@ -123,7 +123,10 @@ def _telling(voice: "Voice", notifier: "Notifier") -> Iterator[_Doom]:
 async def _run(
     call: Call, database: "Database", voice: "Voice", notifier: "Notifier", doom: _Doom
 ) -> None:
-    await _daemon(call, database, voice, notifier, doom).run()
+    from sweeper.service import starvation
+
+    with starvation.watched():
+        await _daemon(call, database, voice, notifier, doom).run()
 
 
 def _daemon(

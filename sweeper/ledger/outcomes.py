@@ -58,7 +58,8 @@ class Written:
     """What one settling transaction did.
 
     `late` were fenced off, but recorded, now or when the word of that commit was lost. `known` had
-    been written in time before: that word was lost. `freed` are the responses that the gone ones continued.
+    been written in time before: that word was lost. `freed` are the responses that the gone ones
+    continued.
     """
 
     late: frozenset[Fence]

@@ -20,7 +20,7 @@ from sweeper.engine.recorder import Recorder
 from sweeper.engine.sweep import Ended, Sweep
 from sweeper.ledger import integrity
 from sweeper.ledger.database import Database
-from sweeper.service import assembly, intake
+from sweeper.service import assembly, intake, starvation
 from sweeper.service.assembly import Keys, Reread, Workshop
 from sweeper.service.spool.spool import Spool
 from sweeper.service.spool.turns import Turns
@@ -57,7 +57,8 @@ async def run(shop: Workshop, config: Config, keys: Keys, bounds: Scope) -> Ende
         async with prepared(shop, config, keys, bounds, recorder) as sweep:
             ignore = _listen(sweep)
             try:
-                return await sweep.run()
+                with starvation.watched():
+                    return await sweep.run()
             finally:
                 ignore()
     finally:

@@ -33,6 +33,8 @@ from sweeper.provider.reply import Reply
 EXITED: Final = 70
 """The code with which `Act.EXIT` ends a process."""
 _PATIENCE: Final = 10.0
+_MUCH: Final = 2**20
+_LITTLE: Final = 64
 
 
 class Point(StrEnum):
@@ -63,7 +65,7 @@ class Act(StrEnum):
     KILL = "kill"
     FREEZE = "freeze"
     STARVE = "starve"
-    """From now on the process gets no more memory than it has."""
+    """The process has taken all that it could get, and from now on gets no more."""
 
 
 class Step(StrEnum):
@@ -153,6 +155,7 @@ class _Set:
     settled: list[str] = field(default_factory=list)
     verifying: set[str] = field(default_factory=set)
     sweep: asyncio.Task[Any] | None = None
+    taken: list[bytes] = field(default_factory=list)
     told: threading.Event = field(default_factory=threading.Event)
 
     def at(self, point: Point, ids: Sequence[str]) -> None:
@@ -191,6 +194,16 @@ class _Set:
                 pages = int(Path("/proc/self/statm").read_text().split()[0])
                 most = pages * resource.getpagesize()
                 resource.setrlimit(resource.RLIMIT_AS, (most, most))
+                self._take_all()
+
+    def _take_all(self) -> None:
+        """What was free already counts too: return when not even a little can be had."""
+        size = _MUCH
+        while size >= _LITTLE:
+            try:
+                self.taken.append(bytes(size))
+            except MemoryError:
+                size //= 2
 
     def _cancel(self) -> None:
         task = self.sweep
