@@ -183,12 +183,12 @@ async def test_an_answer_that_cannot_be_written_is_told(
 async def test_planning_for_longer_than_a_lease_lasts_loses_no_lease(
     postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "TERM", 400_000)
-    monkeypatch.setattr(tenure, "RENEW_EVERY", 0.1)
+    monkeypatch.setattr(leases, "TERM", 1_500_000)
+    monkeypatch.setattr(tenure, "RENEW_EVERY", 0.2)
     make = Planner.make
 
     def slowly(planner: Planner) -> object:
-        time.sleep(0.8)
+        time.sleep(2.2)
         return make(planner)
 
     monkeypatch.setattr(Planner, "make", slowly)
