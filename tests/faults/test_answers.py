@@ -272,7 +272,10 @@ OPEN: Final = [
 ]
 
 AT_ONCE: Final[Mapping[str, Sequence[Rule]]] = {
-    "F1": [{"status": 200, "body": SAYS_YES.decode(), "carry_out": True}],
+    "F1": [
+        {"status": 200, "body": body, "carry_out": True}
+        for body in (SAYS_YES.decode(), {"content": CANARY_CONTENT, "message": "done"})
+    ],
     "F4": [
         {"headers": {"content-type": kind}}
         for kind in ("text/plain", "application/octet-stream", "json", "text/json; charset=utf-16")

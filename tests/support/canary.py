@@ -76,7 +76,9 @@ def hear(told: object) -> None:
 
 
 def _connected(connection: sa.Connection) -> None:
-    watch_ledger(connection.engine.url.render_as_string(hide_password=False))
+    url = connection.engine.url
+    if url.database:  # else it is one of those by which this module itself looks
+        watch_ledger(url.render_as_string(hide_password=False))
 
 
 def forms(secret: str) -> Iterator[str]:
