@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import run
 from tests.daemon.conftest import start
 from tests.engine.conftest import either, site
-from tests.support import canary
+from tests.support import canary, truth
 from tests.support import rehearsal as rehearsals
 from tests.support.rehearsal import Rehearsal
 
@@ -20,9 +20,13 @@ _IN_LEDGERS = pytest.StashKey[list[str]]()
 
 @pytest.fixture
 def rehearsal(tmp_path: Path, database_url: str) -> Iterator[Rehearsal]:
-    """A sandbox, a ledger and a configuration, once for each kind of database."""
+    """A sandbox, a ledger and a configuration, once for each kind of database.
+
+    What the ledger says must be true at the end of whatever a test did.
+    """
     with rehearsals.rehearsal(tmp_path, database_url) as made:
         yield made
+        truth.check(made)
 
 
 @pytest.fixture(autouse=True)

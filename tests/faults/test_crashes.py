@@ -18,7 +18,7 @@ from sweeper.engine.lookback import LookBack
 from sweeper.ledger import leases
 from sweeper.ledger.claims import Claim
 from sweeper.ledger.database import Database
-from tests.support import forked, invariants, sweeping, truth
+from tests.support import forked, sweeping, truth
 from tests.support.command import Result
 from tests.support.failpoints import EXITED, Act, Point, Step, Trap
 from tests.support.rehearsal import YOUNG, Rehearsal
@@ -77,16 +77,6 @@ def sweep(rehearsal: Rehearsal, trap: Trap | None = None) -> Result:
     return forked.run(rehearsal.folder, *call, trap=trap)
 
 
-def check(rehearsal: Rehearsal) -> None:
-    """What holds at every moment at which no sweep runs."""
-    rehearsal.sandbox.wait_until(
-        lambda one: all(entry.done for entry in one.journal.entries), within=30
-    )
-    assert truth.violations(rehearsal) == []
-    with rehearsal.database() as db:
-        invariants.check(db)
-
-
 def about(rehearsal: Rehearsal, ids: Sequence[str]) -> list[dict[str, Any]]:
     return [row for row in rehearsal.rows() if row["response_id"] in ids]
 
@@ -121,7 +111,7 @@ class Case:
     def spring(self) -> Result:
         done = sweep(self.rehearsal, self.trap)
         assert self.trap.sprung(), done.err
-        check(self.rehearsal)
+        truth.check(self.rehearsal)
         return done
 
     @property
@@ -158,7 +148,7 @@ class Case:
         self.rehearsal.pass_time()
         done = sweep(self.rehearsal)
         assert (done.code, done.last["complete"]) == (0, True), done
-        check(self.rehearsal)
+        truth.check(self.rehearsal)
         assert truth.unsettled(self.rehearsal) == []
 
     def ended(self, outcome: str, *, deletes: int = 1) -> None:

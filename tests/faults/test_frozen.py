@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeper.ledger import tables
-from tests.support import forked, invariants, truth
+from tests.support import forked, truth
 from tests.support import rehearsal as rehearsals
 from tests.support.command import Result
 from tests.support.failpoints import Act, Point, Step, Trap
@@ -51,13 +51,6 @@ def deletes(rehearsal: Rehearsal) -> Counter[str]:
     return Counter(each.rpartition("/")[2] for each in found)
 
 
-def check(rehearsal: Rehearsal) -> None:
-    assert truth.violations(rehearsal) == []
-    assert truth.unsettled(rehearsal) == []
-    with rehearsal.database() as db:
-        invariants.check(db)
-
-
 def woken(child: Child) -> Result:
     child.send(signal.SIGCONT)
     return child.ended()
@@ -90,7 +83,7 @@ def test_another_sweep_takes_over_and_what_the_first_saw_is_recorded_as_late(
     # What was about to be written as it froze is written; nothing that waited is sent.
     sent = deletes(rehearsal) - before
     assert sent == Counter(trap.sprung() if point is Point.HTTP_BEFORE_SEND else [])
-    check(rehearsal)
+    truth.check(rehearsal, settled=True)
     told = {one["item"]: one["outcome"] for one in late(rehearsal)}
     if point in (Point.HTTP_AFTER_SEND, *SEEN):
         assert items(rehearsal, trap.sprung()) <= told.keys()
@@ -130,4 +123,4 @@ def test_a_file_stays_locked_and_what_waited_too_long_is_given_back_unsent(
     unsent = sum(row["unsent"] for row in rehearsal.rows(tables.attempts))
     assert unsent >= (2 if point is Point.HTTP_AFTER_SEND else 3)
     assert late(rehearsal) == []
-    check(rehearsal)
+    truth.check(rehearsal, settled=True)

@@ -27,22 +27,13 @@ def call(rehearsal: Rehearsal) -> tuple[object, ...]:
     return ("-c", rehearsal.config, "-q", "sweep", "--json")
 
 
-def check(rehearsal: Rehearsal) -> None:
-    rehearsal.sandbox.wait_until(
-        lambda one: all(entry.done for entry in one.journal.entries), within=30
-    )
-    assert truth.violations(rehearsal) == []
-    with rehearsal.database() as db:
-        invariants.check(db)
-
-
 def go_on(rehearsal: Rehearsal) -> Result:
     """The next sweep ends everything."""
     rehearsal.mend()
     rehearsal.pass_time()
     done = forked.run(rehearsal.folder, *call(rehearsal))
     assert (done.code, done.last["complete"]) == (0, True), done
-    check(rehearsal)
+    truth.check(rehearsal)
     assert truth.unsettled(rehearsal) == []
     return done
 
@@ -61,7 +52,7 @@ class TestSignals:
             rehearsal.wait_for_deletes(3)
             child.send(number)
             done = child.ended()
-        check(rehearsal)
+        truth.check(rehearsal)
         in_order = number in (signal.SIGINT, signal.SIGTERM)
         assert done.code == (3 if in_order else -number), done
         claimed = [row for row in rehearsal.rows() if row["state"] == "claimed"]
@@ -112,7 +103,7 @@ class TestEveryStep:
         for nth in itertools.count(1):
             trap = Countdown(tick=Tick.COMMIT, nth=nth)
             done = forked.run(rehearsal.folder, *call(rehearsal), trap=trap)
-            check(rehearsal)
+            truth.check(rehearsal)
             rehearsal.pass_time()
             if done.code != -signal.SIGKILL:
                 break
@@ -181,7 +172,7 @@ class TestLackOfMemory:
         assert done.code == 1, done
         assert re.search("no more memory|MemoryError", done.err), done
         assert Counter(row["state"] for row in rehearsal.rows())["gone"] < 200
-        check(rehearsal)
+        truth.check(rehearsal)
         go_on(rehearsal)
 
 
@@ -198,7 +189,7 @@ class TestFaultsOfTheProgram:
             done = daemon.ended(within=20)
         assert done.code == 1, done
         assert "fault of sweeper's" in done.err
-        check(rehearsal)
+        truth.check(rehearsal)
         go_on(rehearsal)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sweeper.config import rate
 from sweeper.domain import labels as label_texts
 from sweeper.domain import moment
 from sweeper.domain.registration import Registration
@@ -69,6 +70,8 @@ class Rehearsal:
     url: str
     ids: set[str] = field(default_factory=set)
     due: set[str] = field(default_factory=set)
+    fastest: float = 0.0
+    """The highest rate, in requests per second, that any configuration allowed."""
     _values: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -117,6 +120,7 @@ class Rehearsal:
             **self._values,
         }
         canary.watch_ledger(str(given["url"]))
+        self.fastest = max(self.fastest, rate.parse(given["rate"]))
         self.config.write_text(_DOCUMENT.format(**given) + more)
 
     def responses(

@@ -1,15 +1,42 @@
-"""Hold the ledger against what really happened at the sandbox."""
+"""Hold the ledger against what really happened at the sandbox: the invariants I1 to I8."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sweeper.ledger import invariants, tables
+from sweeper.ledger import invariants as product
+from sweeper.ledger import tables
 from sweeper.sandbox.journal import Arrival
+from tests.support import canary, invariants
 from tests.support.rehearsal import Rehearsal
 
+_WINDOWS: Final = (1.0, 60.0)
+_LATE: Final = 0.5
+"""How many seconds later than it left a request may be seen on a busy machine."""
+_TOLD: Final = 20
+
 ENDS = {"deleted", "absent_after_attempt", "already_absent", "expired_by_provider", "closed"}
+
+
+def check(rehearsal: Rehearsal, *, settled: bool = False) -> None:
+    """Raise AssertionError with all that is untrue, at a moment at which no sweep runs.
+
+    I1 nothing was asked to be deleted that was not due; I2 every DELETE has an attempt that was
+    written before; I3 what is gone has one record of its end, and the other way round; I4 nothing
+    is deleted without the provider's yes; I5 the log is whole; I6 the rate was kept by all who
+    ever ran; I7 no key and no content stands in any file; and where everything is `settled`, I8:
+    all that was due is gone, and nothing is claimed.
+    """
+    rehearsal.sandbox.wait_until(
+        lambda one: all(entry.done for entry in one.journal.entries), within=30
+    )
+    found = violations(rehearsal) + canary.in_files(rehearsal.folder)
+    found += unsettled(rehearsal) if settled else []
+    assert found == [], "\n".join(found[:_TOLD])
+    with rehearsal.database() as db:
+        invariants.check(db)
 
 
 def violations(rehearsal: Rehearsal) -> list[str]:
@@ -21,7 +48,7 @@ def violations(rehearsal: Rehearsal) -> list[str]:
     journal = _by_id(rehearsal)
     stored = rehearsal.stored()
     with rehearsal.database() as db:
-        contradicted = invariants.examine(db).faults
+        contradicted = product.examine(db).faults
     return [
         *contradicted,
         *_not_due(rehearsal, rows, journal, stored),
@@ -29,6 +56,7 @@ def violations(rehearsal: Rehearsal) -> list[str]:
         *_records(rehearsal, rows),
         *_attempts(rehearsal, rows, journal),
         *_counts(rehearsal, rows),
+        *too_fast(_arrivals(rehearsal), rehearsal.fastest),
     ]
 
 
@@ -42,10 +70,27 @@ def unsettled(rehearsal: Rehearsal) -> list[str]:
     ]
 
 
-def _by_id(rehearsal: Rehearsal) -> Mapping[str, list[Arrival]]:
-    entries: list[Arrival] = rehearsal.sandbox.call(lambda one: list(one.journal.entries))
-    found: dict[str, list[Arrival]] = defaultdict(list)
+def too_fast(entries: Sequence[Arrival], rate: float) -> Iterator[str]:
+    """One sentence for each account and window in which more came than so many a second."""
+    arrived: dict[str | None, list[float]] = defaultdict(list)
     for entry in entries:
+        arrived[entry.account].append(entry.at)
+    for account, times in arrived.items():
+        for window in _WINDOWS:
+            most = math.ceil((window + _LATE) * rate)
+            ends = zip(times, times[most:], strict=False)
+            if any(last - first < window for first, last in ends):
+                yield f"more than {most} requests about {account} came within {window} s"
+
+
+def _arrivals(rehearsal: Rehearsal) -> list[Arrival]:
+    found: list[Arrival] = rehearsal.sandbox.call(lambda one: list(one.journal.entries))
+    return found
+
+
+def _by_id(rehearsal: Rehearsal) -> Mapping[str, list[Arrival]]:
+    found: dict[str, list[Arrival]] = defaultdict(list)
+    for entry in _arrivals(rehearsal):
         found[entry.target.rpartition("/")[2]].append(entry)
     return found
 

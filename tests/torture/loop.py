@@ -12,7 +12,7 @@ from subprocess import DEVNULL, Popen
 from sweeper.sandbox.api import Request
 from sweeper.sandbox.faults import Fault
 from sweeper.sandbox.manners import Manner
-from tests.support import command, invariants, truth
+from tests.support import command, truth
 from tests.support.rehearsal import YOUNG, Rehearsal
 
 RESETS = 0.10
@@ -165,13 +165,12 @@ def _arrived(rehearsal: Rehearsal) -> int:
     return rehearsal.sandbox.call(lambda one: len(one.journal.entries))
 
 
-def look(rehearsal: Rehearsal) -> None:
+def look(rehearsal: Rehearsal, *, settled: bool = False) -> None:
     """Raise Untrue where the ledger says what is not so, or what was not due is gone."""
-    found = truth.violations(rehearsal)
-    if found:
-        raise Untrue("\n".join(found[:20]))
-    with rehearsal.database() as db:
-        invariants.check(db)
+    try:
+        truth.check(rehearsal, settled=settled)
+    except AssertionError as found:
+        raise Untrue(str(found)) from found
 
 
 def _finish(rehearsal: Rehearsal, score: Score) -> None:
@@ -184,10 +183,7 @@ def _finish(rehearsal: Rehearsal, score: Score) -> None:
             break
         if code != 3:
             raise Untrue(f"a sweep ended with {code}: {_said(rehearsal)}")
-    look(rehearsal)
-    left = truth.unsettled(rehearsal)
-    if left:
-        raise Untrue("\n".join(left[:20]))
+    look(rehearsal, settled=True)
 
 
 def _progress(rehearsal: Rehearsal, score: Score, began: float) -> str:
