@@ -62,12 +62,13 @@ def violations(rehearsal: Rehearsal) -> list[str]:
 
 def unsettled(rehearsal: Rehearsal) -> list[str]:
     """What of the due responses is not gone, or left claimed."""
-    return [
-        f"{row['response_id']} is {row['state']}, token {row['token']}"
-        for row in rehearsal.rows()
-        if row["token"] is not None
-        or (row["response_id"] in rehearsal.due and row["state"] != "gone")
+    rows = {row["response_id"]: row for row in rehearsal.rows()}
+    claimed = [
+        f"{each} is {row['state']}, token {row['token']}"
+        for each, row in rows.items()
+        if row["token"] is not None or (each in rehearsal.due and row["state"] != "gone")
     ]
+    return claimed + [f"{each} is not admitted yet" for each in rehearsal.due - rows.keys()]
 
 
 def too_fast(entries: Sequence[Arrival], rate: float) -> Iterator[str]:
