@@ -65,7 +65,15 @@ class Kept(Rehearsal):
 @pytest.fixture
 def rehearsal(rehearsal: Rehearsal, database: Database) -> Rehearsal:
     """Some that are due, and one each that is too young and that no policy lets go."""
-    kept = Kept(folder=rehearsal.folder, sandbox=rehearsal.sandbox, url=rehearsal.url, db=database)
+    kept = Kept(
+        folder=rehearsal.folder,
+        sandbox=rehearsal.sandbox,
+        url=rehearsal.url,
+        ids=rehearsal.ids,
+        due=rehearsal.due,
+        fastest=rehearsal.fastest,
+        db=database,
+    )
     kept.responses(DUE)
     kept.responses(1, age=YOUNG)
     kept.responses(1, labels={"app": "contracts"})

@@ -438,6 +438,7 @@ ODD_LEDGERS: Final[list[dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.untrue
 def test_a_ledger_whose_head_is_odd_sends_nothing_and_is_told(
     rehearsal: Rehearsal, run: Run
 ) -> None:

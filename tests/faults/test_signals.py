@@ -64,7 +64,7 @@ class TestSignals:
         self, rehearsal: Rehearsal
     ) -> None:
         rehearsal.responses(6)
-        rehearsal.fault(method="DELETE", delay=25)
+        rehearsal.fault(method="DELETE", delay=8)
         with forked.started(rehearsal.folder, *call(rehearsal)) as child:
             rehearsal.wait_for_deletes(4)
             child.send(signal.SIGTERM)

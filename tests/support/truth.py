@@ -111,7 +111,7 @@ def _not_due(
             yield f"{each} was not due, and a DELETE was sent"
         if each not in stored:
             yield f"{each} was not due, and is gone at the sandbox"
-        if rows[each]["state"] == "gone":
+        if rows[each]["state"] == "gone" and rows[each]["outcome"] != "closed":
             yield f"{each} was not due, and is gone in the ledger"
     for each, entries in journal.items():
         if _deletes(entries) and each not in rehearsal.due:
