@@ -41,15 +41,13 @@ HURRY: Final = 2.0
 class Ended:
     """How a sweep ended. `fault` is what made the ledger unusable, if anything did.
 
-    `refused` are the guards' sentences, one for each account whose plan was refused. What came
-    due again after `worked_until`, when the first account was done, may not have been tried.
+    `refused` are the guards' sentences, one for each account whose plan was refused.
     """
 
     summary: Summary
     plan: Plan
     refused: tuple[str, ...] = ()
     fault: errors.SweeperError | None = None
-    worked_until: datetime | None = None
 
 
 class Sweep:
@@ -154,8 +152,6 @@ class Sweep:
             for name, why in self._refused.items():
                 self._emit(event.GuardRefused(sweep_id=self.id, account=name, detail=why))
             await self._work(made)
-        ends = [one.ended_at for one in self._visits if one.ended_at is not None]
-        worked_until = min(ends, default=self._now())
         summary = await self._finish(made, started)
         self._emit(
             event.SweepFinished(
@@ -167,7 +163,6 @@ class Sweep:
             plan=made,
             refused=self._sentences,
             fault=self._fault or self._misconfigured,
-            worked_until=worked_until,
         )
 
     def _begin(self, connection: "Connection", begun_at: int) -> Sequence[event.Event]:

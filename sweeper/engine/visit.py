@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from sweeper import errors
@@ -52,8 +51,7 @@ class Errand:
 class Visit:
     """Works off one account's plan; `tally` tells what has been done, also while it runs.
 
-    `ended_at` is when it stopped trying; None until then. `stop` is why the account stopped, once
-    that is written down.
+    `stop` is why the account stopped, once that is written down.
     """
 
     def __init__(
@@ -61,7 +59,6 @@ class Visit:
     ) -> None:
         self.account = account
         self.tally = Tally()
-        self.ended_at: datetime | None = None
         self.stop: event.BreakerOpened | None = None
         self._errand = errand
         self._plan = plan
@@ -82,7 +79,6 @@ class Visit:
             self.account.stop(Breaker.IDENTITY, fault.message)
             raise
         finally:
-            self.ended_at = self.account.watch.clock.wall()
             await self._told()
 
     async def _work(self) -> None:

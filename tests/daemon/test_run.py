@@ -126,6 +126,30 @@ def test_what_is_to_be_tried_again_rings_the_bell_itself(either: Rehearsal, star
     assert truth.violations(either) == []
 
 
+def test_what_comes_due_again_while_a_sweep_sends_its_last_rings_the_bell_too(
+    either: Rehearsal, start: Start
+) -> None:
+    either.write(HOURLY)
+    [failing] = either.responses(1)
+    either.fault(method="DELETE", status=503, times=1)
+    assert command.process("-c", either.config, "sweep").code == 3
+    either.change(tables.responses, next_try_at=_in(timedelta(days=1)))
+    either.age_sweeps(timedelta(days=400))
+    either.responses(1)
+    either.fault(method="DELETE", delay=2.0, times=1)
+    daemon = start(either.config)
+    either.wait_for_deletes(2)
+    # This sweep has looked for the last time, and its last answer is still to come.
+    either.change(tables.responses, next_try_at=_in(timedelta(seconds=0.5)))
+    wait_for(lambda: failing not in either.stored(), "second try")
+    assert daemon.end() == 0
+    assert len(daemon.of("sweep_finished")) == 2
+
+
+def _in(wait: timedelta) -> int:
+    return moment.to_us(datetime.now(UTC) + wait)
+
+
 def test_a_stop_that_is_lifted_rings_the_bell(rehearsal: Rehearsal, start: Start) -> None:
     rehearsal.write(HOURLY)
     rehearsal.responses(2)

@@ -291,8 +291,9 @@ class Rounds:
             self.ring("stop lifted")
         self._stopped = stopped
         took = ended.summary.finished_at - ended.summary.started_at
-        since = ended.worked_until or ended.summary.started_at
-        await self._ring_for_next_try(moment.to_us(since), max(took, self._pause))
+        # Whatever came due again while it ran may have come too late for its last look.
+        since = moment.to_us(ended.summary.started_at)
+        await self._ring_for_next_try(since, max(took, self._pause))
 
     def _failed(self, fault: errors.SweeperError) -> None:
         """Try again soon; of somebody else's sweep only the first try is told."""
