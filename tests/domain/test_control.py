@@ -56,6 +56,12 @@ def test_sight_alone_is_enough_only_where_the_provider_names_no_account() -> Non
     )
 
 
+def test_what_is_seen_next_takes_no_identity_back_and_the_other_way_round() -> None:
+    proved = Controls(pinned=True).confirmed(990.0).sighted(991.0)
+    assert proved == Controls(pinned=True, identity_at=990.0, sight_at=991.0)
+    assert proved.confirmed(992.0) == Controls(pinned=True, identity_at=992.0, sight_at=991.0)
+
+
 def test_identity_alone_is_never_enough() -> None:
     before, after = Controls(pinned=True, identity_at=990), Controls(pinned=True, identity_at=1002)
     assert not brackets(before, 1000.0, 1001.0, after)

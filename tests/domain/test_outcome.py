@@ -253,6 +253,12 @@ def test_a_response_that_can_be_read_after_the_yes_is_still_present_and_deleted_
     assert verification(AnswerKind.PRESENT) == open_with(Outcome.STILL_PRESENT)
 
 
+def test_a_verification_that_is_throttled_waits_for_as_long_as_the_provider_asks() -> None:
+    pause = Answer(kind=AnswerKind.THROTTLED, retry_after=timedelta(minutes=5))
+    told = outcome.settle_verification(pause, SAID_YES, bracketed=False, now=NOW, jitter=0.5)
+    assert told.verify_at == NOW + timedelta(minutes=5)
+
+
 def test_a_yes_whose_verification_was_switched_off_is_deleted_but_not_verified() -> None:
     assert outcome.without_verification(SAID_YES) == Settlement(
         state=State.GONE, outcome=Outcome.DELETED

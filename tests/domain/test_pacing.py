@@ -11,7 +11,7 @@ from sweeper.domain.pacing import Pacer
 from tests.support import limits
 from tests.support.limits import Behaviour
 
-RATES = st.floats(1 / 60, 2000)
+RATES = st.floats(1 / 3600, 2000)
 STEPS = st.lists(
     st.tuples(st.sampled_from(["slot", "slot", "slot", "pause", "slow", "raise"]), st.floats(0, 5)),
     max_size=80,
@@ -140,6 +140,12 @@ def test_what_was_sent_before_a_refusal_was_known_tells_nothing_new() -> None:
     assert pacing.throttled(pacer, 9.0, 4.99) is pacer
     assert pacing.recovered(pacer, 5.2, 4.99).barred
     assert not pacing.recovered(pacer, 5.2, 5.0).barred
+
+
+def test_while_nothing_but_refusals_comes_each_of_them_is_the_last_that_was_known() -> None:
+    pacer = refused(Pacer(rate=10.0), 5.0, 6.0)
+    assert pacing.throttled(pacer, 6.1, 5.99) is pacer
+    assert pacing.recovered(pacer, 6.1, 5.99).barred
 
 
 def test_while_nothing_but_refusals_comes_single_requests_ask_ever_more_seldom() -> None:

@@ -277,7 +277,7 @@ def test_verifications_are_due_in_their_time_the_oldest_first(database: Database
 
 def test_verifications_are_counted_and_claimed_by_account(database: Database) -> None:
     verifying(database, "resp_1", "resp_2")
-    admit(database, registration("resp_3", account="other"))
+    admit(database, registration("resp_3", account="other"), registration("resp_4"))
     settle(database, [settled(only(take(database, "resp_3", account="other")), lent.YES)])
     with database.read() as connection:
         assert claims.verifications(connection, lent.account_id(database)) == 2
