@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.domain import event
+from sweeper.domain import event, moment
 from sweeper.domain.answer import Answer, AnswerKind
 from sweeper.domain.notfound import NotFound
 from sweeper.domain.outcome import Breaker, Outcome, Settlement
@@ -236,6 +236,25 @@ class TestAnswersToADelete:
         assert len(site.looked_for()) == before
         assert ended.summary.remaining_by_reason == {"quarantined": 1}
 
+    async def test_a_verification_under_an_id_that_only_this_provider_cannot_have_waits(
+        self, site: Site, late: None
+    ) -> None:
+        long = "x" * 129
+        (name,) = site.store()
+        site.fault(method="GET", path="/responses/", after=1, status=503)
+        await site.sweep()
+        before, failures = len(site.looked_for()), site.row(name)["failures"]
+        lent.put(site.db, name, verify_at=0)
+        rename(site, name, long)
+        site.mend()
+        began = moment.to_us(datetime.now(UTC))
+        ended = await site.sweep()
+        row = site.row(long)
+        assert (row["state"], row["failures"]) == ("verifying", failures + 1)
+        assert row["verify_at"] - began > 0.9 * 2 ** (failures + 1) * 1_000_000
+        assert len(site.looked_for()) == before
+        assert ended.summary.remaining_by_reason == {"verifying": 1}
+
 
 class TestPauses:
     @pytest.mark.parametrize(
@@ -305,6 +324,7 @@ class TestWhenA404Settles:
             one for one in either.records("deletion.outcome") if one["outcome"] == "already_absent"
         )
         assert record["evidence"]["control"] == "pass"
+        assert record["evidence"]["status"] == 404
         assert record["verified"] is False
         gets = [one for one in either.looked_for() if one == "resp_gone"]
         assert gets
@@ -718,6 +738,26 @@ class TestClaimsPastTheirTime:
         assert len(site.deleted()) == 6
         assert {row["attempts"] for row in site.rows.values()} == {1}
 
+    async def test_a_verification_that_got_no_slot_in_time_is_due_at_once_and_charged_nothing(
+        self, site: Site
+    ) -> None:
+        (name,) = site.store(1)
+        lent.put(site.db, name, state="verifying", yes_at=1, verify_at=1)
+        async with site.opened(site.account("main", rate_per_second=1 / 60)) as running:
+            account = running.accounts["main"]
+            (claim,) = lent.verifications(site.db)
+            assert await account.pace.slot()
+            began = datetime.now(UTC)
+            done = await Deletion(account).work(claim, account.now() + 0.1)
+        assert isinstance(done, Finished)
+        assert done.claim is claim
+        assert done.settlement == Settlement(
+            state=State.VERIFYING, verify_at=done.settlement.verify_at
+        )
+        assert done.settlement.verify_at is not None
+        assert began <= done.settlement.verify_at <= datetime.now(UTC)
+        assert site.sandbox.journal.entries == []
+
     async def test_a_machine_that_slept_while_it_waited_for_its_slot_sends_nothing(
         self, site: Site
     ) -> None:
@@ -787,5 +827,6 @@ class TestWhatAStopMakesOfAnAbsence:
                 )
             )
         assert done.bracketed == (not stop)
+        assert done.answer is missing
         expected = Outcome.NOT_VISIBLE if stop else Outcome.EXPIRED_BY_PROVIDER
         assert done.settlement.outcome is expected
