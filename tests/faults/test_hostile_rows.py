@@ -265,7 +265,8 @@ async def test_bytes_that_are_no_text_stop_no_sweep(site: Site, raw: bytes) -> N
     assert kept["malformed:bad_id"] == 2
     assert kept["malformed:bad_row"] == 4
     spoilt = [name for name, column in zip(names, columns * 2, strict=True) if column in named]
-    assert not set(spoilt) & asked_for(site)
+    # The control looks at whatever is newest, which may be one of which only the item is spoilt.
+    assert not set(spoilt) & set(site.deleted())
     await site.sweep(checked=False)
 
 
